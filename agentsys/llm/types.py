@@ -1,0 +1,75 @@
+"""What goes through the one door to a model, and what comes back.
+
+Plain data: no provider's types, nothing of Django.  Everything in ``context``, ``tools`` and
+``output_schema`` is JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+Purpose = Literal["plan", "act", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDef:
+    """A tool as a model sees it.
+
+    ``parameters`` and ``output_schema`` are JSON Schemas; ``examples`` are short imperative
+    phrases ("fetch https://example.com") that show when to use it.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    examples: tuple[str, ...] = ()
+    output_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """One question to a model.
+
+    ``system`` and ``prompt`` are what a language model reads.  ``context`` holds the same facts as data,
+    for the offline model; see ``offline.respond`` for the keys that each purpose reads.
+    ``output_schema`` asks for JSON of that shape; without it the output is text.
+    """
+
+    purpose: Purpose
+    system: str
+    prompt: str
+    tools: tuple[ToolDef, ...] = ()
+    output_schema: dict[str, Any] | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one or more model calls used; addable."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    model_calls: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cost_usd + other.cost_usd,
+            self.model_calls + other.model_calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponse:
+    """A model's answer.
+
+    ``output`` by purpose: ``plan`` a plan (CONTRACT.md's grammar), ``act`` either
+    ``{"tool": name, "arguments": {…}}`` or ``{"result": …}``, ``answer`` any JSON.
+    """
+
+    output: Any
+    usage: Usage
+    model: str
