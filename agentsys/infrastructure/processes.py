@@ -1,0 +1,173 @@
+"""Child processes that cannot outlive us, and the small checks around them.  No Django here.
+
+A child runs in a session of its own (a Ctrl-C in the terminal reaches only the supervisor, which
+stops all in order), gets a signal from the kernel when its parent ends, and takes its whole process
+group with it.  Start children from the main thread: the kernel watches the *thread* that forked.
+"""
+
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("processes_launch.py")
+POLL_S = 0.02
+
+
+class SetupFailed(Exception):
+    """A part of the set-up cannot work; the message is one line that says what to do."""
+
+
+def free_port(preferred: int | None = None) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on: ``preferred`` if it is free, else any."""
+    if preferred and port_is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: ignore TIME_WAIT
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def wait_until(ready: Callable[[], bool], *, timeout_s: float) -> bool:
+    """Ask ``ready`` every 20 ms.  Returns whether it said yes within ``timeout_s`` seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def user_name() -> str:
+    """The name of the user we run as.  Raises SetupFailed for a uid without a passwd entry."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise SetupFailed(
+            f"user id {os.geteuid()} has no entry in /etc/passwd, which PostgreSQL insists on: "
+            "add one, or set DATABASE_URL and REDIS_URL to servers of your own"
+        ) from None
+
+
+class Process:
+    """One child: started through the launcher, logged to a file, stopped within a bounded time."""
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        user: str | None = None,
+        death_signal: signal.Signals = signal.SIGKILL,
+        stdin: str = "",
+    ) -> None:
+        self.name, self.command, self.log, self.env, self.cwd = name, list(command), log, env, cwd
+        self.user, self.death_signal, self.stdin = user, death_signal, stdin
+        self._popen: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the child; returns at once.  ``stdin`` keeps secrets out of the command line.
+
+        Raises:
+            SetupFailed: it runs already, or the log cannot be written.
+        """
+        if self.alive():
+            raise SetupFailed(f"{self.name} runs already (pid {self.pid})")
+        try:
+            self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self.log.open("ab") as log:  # append mode, so that the log may be cut while in use
+                self._popen = self._spawn(log.fileno())
+        except OSError as error:
+            raise SetupFailed(f"{self.name} cannot be started: {error}") from error
+        self._feed()
+
+    def _spawn(self, log: int) -> "subprocess.Popen[bytes]":
+        launch = [sys.executable, "-I", "-S", str(LAUNCHER)]
+        tie = [str(os.getpid()), str(int(self.death_signal)), self.user or "-"]
+        return subprocess.Popen(
+            [*launch, *tie, *self.command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=self.env,
+            cwd=self.cwd,
+            start_new_session=True,
+        )
+
+    def _feed(self) -> None:
+        assert self._popen and self._popen.stdin
+        try:
+            with self._popen.stdin as pipe:
+                pipe.write(self.stdin.encode())
+        except BrokenPipeError:  # it ended at once; whoever waits for it says so
+            pass
+
+    @property
+    def pid(self) -> int | None:
+        return self._popen.pid if self._popen else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs or before it was started; negative: ended by that signal."""
+        return self._popen.returncode if self._popen else None
+
+    def alive(self) -> bool:
+        """Whether the child runs.  When it has ended, what is left of its group is killed."""
+        if self._popen is None or self._popen.returncode is not None:
+            return False
+        # WNOWAIT leaves it a zombie for a moment, so that its pid still names its own group.
+        if os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return True
+        self.send_group(signal.SIGKILL)
+        self._popen.wait()
+        return False
+
+    def send(self, signum: signal.Signals) -> None:
+        if self.alive() and self._popen:
+            self._popen.send_signal(signum)
+
+    def send_group(self, signum: signal.Signals) -> None:
+        if self._popen is None or self._popen.returncode is not None:
+            return  # reaped: the number may belong to somebody else by now
+        try:
+            os.killpg(self._popen.pid, signum)
+        except (ProcessLookupError, PermissionError):  # not yet in its session, or already gone
+            pass
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether it has ended within ``timeout_s`` seconds."""
+        return wait_until(lambda: not self.alive(), timeout_s=timeout_s)
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM, *, timeout_s: float = 10.0) -> None:
+        """Ask it to end; after ``timeout_s`` seconds kill it and its group."""
+        self.send(signum)
+        if not self.wait(timeout_s):
+            self.send_group(signal.SIGKILL)
+            self.send(signal.SIGKILL)
+            self.wait(5.0)
+
+    def last_words(self, *, max_bytes: int = 4000) -> list[str]:
+        """The last lines of its log, oldest first; for the one line that says why it failed."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - max_bytes))
+                return log.read().decode(errors="replace").splitlines()
+        except OSError:
+            return []
