@@ -1,0 +1,166 @@
+"""The catalogue of errors.
+
+A docstring is the default message, ``code`` is a public promise, ``retryable`` drives the
+retry policy.  Raise the most precise class; its message tells the reader what to do next.
+"""
+
+from typing import Any, ClassVar
+
+
+class AgentSysError(Exception):
+    """Unexpected system error."""
+
+    code: ClassVar[str] = "internal"
+    http_status: ClassVar[int] = 500
+    #: Whether doing the same thing again, later, may succeed.  Read by the retry policy.
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str | None = None, /, **data: Any) -> None:
+        self.message = message or (self.__doc__ or "").strip().splitlines()[0]
+        self.data = data
+        super().__init__(self.message)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "message": self.message, "data": self.data}
+
+
+# --- Requests -------------------------------------------------------------------------
+class InvalidInput(AgentSysError):
+    """The request is not valid."""
+
+    code, http_status = "invalid_input", 422
+
+
+class PlanInvalid(InvalidInput):
+    """The plan is not valid; ``errors`` lists every fault."""
+
+    code = "plan_invalid"
+
+
+class PathInvalid(InvalidInput):
+    """The JMESPath expression is not valid."""
+
+    code = "path_invalid"
+
+
+class PathFailed(InvalidInput):
+    """The JMESPath expression does not fit this value."""
+
+    code = "path_failed"
+
+
+class ReferenceInvalid(InvalidInput):
+    """A reference is not written as ${step.path}; write $${ for a literal ${."""
+
+    code = "reference_invalid"
+
+
+class ReferenceFailed(InvalidInput):
+    """A reference could not be worked out over the step's output."""
+
+    code = "reference_failed"
+
+
+class NotFound(AgentSysError):
+    """There is no such thing here."""
+
+    code, http_status = "not_found", 404
+
+
+class Forbidden(AgentSysError):
+    """Your role does not allow this."""
+
+    code, http_status = "forbidden", 403
+
+
+class InvalidTransition(AgentSysError):
+    """This cannot be done in the present state."""
+
+    code, http_status = "invalid_transition", 409
+
+
+class IdempotencyKeyReused(AgentSysError):
+    """This Idempotency-Key was used with another body; send a new key."""
+
+    code, http_status = "idempotency_key_reused", 422
+
+
+class PayloadTooLarge(AgentSysError):
+    """The request or value is larger than allowed."""
+
+    code, http_status = "payload_too_large", 413
+
+
+# --- The engine -----------------------------------------------------------------------
+class LeaseLost(AgentSysError):
+    """The step is no longer held by this worker; its result is discarded."""
+
+    code, http_status = "lease_lost", 409
+
+
+class StepTimeout(AgentSysError):
+    """The step passed its time limit."""
+
+    code, http_status, retryable = "step_timeout", 504, True
+
+
+class OutputInvalid(AgentSysError):
+    """The result does not match the output schema."""
+
+    code, http_status = "output_invalid", 422
+
+
+# --- Tools ----------------------------------------------------------------------------
+class ToolFailed(AgentSysError):
+    """The tool ran and definitively failed."""
+
+    code, http_status = "tool_failed", 502
+
+
+class ToolUnavailable(AgentSysError):
+    """The tool could not be reached; trying again may help."""
+
+    code, http_status, retryable = "tool_unavailable", 503, True
+
+
+class ToolArgumentsInvalid(AgentSysError):
+    """The arguments do not match the tool's schema."""
+
+    code, http_status = "tool_arguments_invalid", 422
+
+
+class ToolUnknown(AgentSysError):
+    """There is no tool of this name."""
+
+    code, http_status = "tool_unknown", 422
+
+
+class ToolOutputTooLarge(AgentSysError):
+    """The tool's output is larger than allowed; ask for less."""
+
+    code, http_status = "tool_output_too_large", 502
+
+
+class AddressDenied(AgentSysError):
+    """This address may not be called from here."""
+
+    code, http_status = "address_denied", 403
+
+
+# --- Models ---------------------------------------------------------------------------
+class ModelFailed(AgentSysError):
+    """The model answered with an error."""
+
+    code, http_status = "model_failed", 502
+
+
+class ModelUnavailable(AgentSysError):
+    """The model could not be reached or is overloaded; trying again may help."""
+
+    code, http_status, retryable = "model_unavailable", 503, True
+
+
+class GoalNotPlannable(AgentSysError):
+    """The goal could not be planned with the tools at hand."""
+
+    code, http_status = "goal_not_plannable", 422

@@ -1,0 +1,155 @@
+"""The environment, read once and typed.  ``settings.py`` is the only reader.
+
+Bare names (``DATABASE_URL``…) and ``AGENTSYS_…`` names are listed in README.md.  Every name has a
+``…_FILE`` form that names a file holding the value (container secrets).
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from django.core.exceptions import ImproperlyConfigured
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+BARE = {
+    "DATABASE_URL",
+    "REDIS_URL",
+    "SECRET_KEY",
+    "JWT_SECRET_KEY",
+    "DEFAULT_ADMIN_PASSWORD",
+    "DB_POOL_SIZE",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "OLLAMA_API_KEY",
+    "OLLAMA_BASE_URL",
+}
+PREFIX = "AGENTSYS_"
+#: Read by the Makefile or a tool and not by the settings; not a typing mistake.
+FOREIGN = {"AGENTSYS_ENV_FILE"}
+
+
+class Environment(BaseModel):
+    """Every setting that an operator can change, with its default and its bounds."""
+
+    model_config = ConfigDict(populate_by_name=True, extra="forbid", frozen=True)
+
+    database_url: str = ""
+    redis_url: str = ""
+    secret_key: str = ""
+    jwt_secret_key: str = ""
+    default_admin_password: str = ""
+    db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
+
+    data_dir: Path = Path(".agentsys")
+    debug: bool = False
+    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1", "[::1]")
+    csrf_trusted_origins: tuple[str, ...] = ()
+    https: bool = False
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
+    flower_url: str = ""
+    log_level: str = "INFO"
+    metrics_token: str = ""
+
+    model: str = "offline"
+    openai_api_key: str = ""
+    openai_base_url: str = ""
+    anthropic_api_key: str = ""
+    anthropic_base_url: str = ""
+    ollama_api_key: str = ""
+    ollama_base_url: str = ""
+    tool_modules: tuple[str, ...] = ()
+    http_allow: tuple[str, ...] = ()
+
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=1200)] = 10.0
+    drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
+    slice_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    retry_cap_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    run_max_steps: Annotated[int, Field(ge=1, le=1000)] = 1000
+    step_max_attempts: Annotated[int, Field(ge=1, le=20)] = 5
+    db_mode: Literal["pool", "persistent"] = "pool"
+    db_prepare: bool = True
+    step_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    model_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    max_output_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
+
+    @field_validator("tool_modules", "http_allow", "allowed_hosts", "csrf_trusted_origins", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def read(environ: Mapping[str, str] = os.environ) -> Environment:
+    """Read and check the whole environment; raise one error that names every fault."""
+    values = {**_dotenv(environ), **environ}
+    given = _own_names(values)
+    try:
+        return Environment(**given)
+    except ValidationError as error:
+        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        raise ImproperlyConfigured("; ".join(lines)) from None
+
+
+def _dotenv(environ: Mapping[str, str]) -> dict[str, str]:
+    path = Path(environ.get("AGENTSYS_ENV_FILE", ".env"))
+    if not path.is_file():
+        return {}
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{path} cannot be read: {error}") from None
+    broken = [name for name, value in values.items() if value is None]
+    if broken:
+        raise ImproperlyConfigured(f"{path}: {broken[0]!r} is not NAME=value")
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _own_names(values: Mapping[str, str]) -> dict[str, str]:
+    known = {_variable(field): field for field in Environment.model_fields}
+    given: dict[str, str] = {}
+    for name, raw in values.items():
+        plain = name.removesuffix("_FILE")
+        if name in FOREIGN:
+            continue
+        if name in known:
+            given[known[name]] = raw
+        elif name != plain and plain in known:
+            given.setdefault(known[plain], _from_file(name, raw))
+        elif name.startswith(PREFIX):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ImproperlyConfigured(f"{name} is not a setting of agentsys{hint}")
+    return given
+
+
+def _from_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ImproperlyConfigured(f"{name}={path!r} cannot be read: {error}") from None
+
+
+def _variable(field: Any) -> str:
+    upper = str(field).upper()
+    return upper if upper in BARE else PREFIX + upper
+
+
+def embedded_services(data_dir: Path) -> dict[str, str]:
+    """Addresses of the embedded services of this folder, as their supervisor wrote them; {} if none."""
+    try:
+        found = json.loads((data_dir / "services.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

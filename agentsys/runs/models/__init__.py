@@ -1,0 +1,19 @@
+"""The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
+
+from .limits import Approval, Budget, LaneSlot, Reservation
+from .run import Payload, Run, RunFile
+from .step import Attempt, Event, Step, StepEdge
+
+__all__ = [
+    "Approval",
+    "Attempt",
+    "Budget",
+    "Event",
+    "LaneSlot",
+    "Payload",
+    "Reservation",
+    "Run",
+    "RunFile",
+    "Step",
+    "StepEdge",
+]

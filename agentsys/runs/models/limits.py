@@ -1,0 +1,103 @@
+"""What bounds a run from outside it: approvals, budgets, tenants' slots."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from agentsys.accounts.models import Workspace
+from agentsys.core.ids import uuid7
+
+from ..states import Lane
+from .run import Run
+from .step import Step
+
+
+class Approval(models.Model):
+    """One question to a person, bound to the SHA-256 of the exact arguments shown; decided once."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="approvals", db_constraint=False, db_index=False
+    )
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="approvals")
+    kind = models.CharField(max_length=16)
+    arguments = models.JSONField(null=True)
+    digest = models.CharField(max_length=64)
+    decision = models.CharField(max_length=8, blank=True)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
+    answer = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField(null=True)
+    decided_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["step", "digest"], name="approval_once_a_call"),
+            models.CheckConstraint(
+                condition=Q(decision="", decided_at__isnull=True)
+                | (~Q(decision="") & Q(decided_at__isnull=False)),
+                name="approval_decided_has_time",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["workspace_id", "created_at"], name="approval_open", condition=Q(decision="")),
+            models.Index(fields=["run"], name="approval_of_run"),
+        ]
+
+
+class Budget(models.Model):
+    """A limit of one kind for a workspace, an agent or a run; the row is the lock."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, related_name="budgets")
+    agent = models.ForeignKey("agents.Agent", on_delete=models.CASCADE, null=True, related_name="+")
+    kind = models.CharField(max_length=16)  # steps, tokens, cost_micros
+    lim = models.BigIntegerField()
+    spent = models.BigIntegerField(default=0)
+    reserved = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["workspace", "run", "agent", "kind"], name="budget_once", nulls_distinct=False
+            ),
+            models.CheckConstraint(
+                condition=Q(spent__gte=0, reserved__gte=0), name="budget_never_negative"
+            ),
+        ]
+
+
+class Reservation(models.Model):
+    """What one attempt holds of a budget until it is settled."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="+")
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="reservations")
+    claim_token = models.UUIDField()
+    amount = models.BigIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["budget", "claim_token"], name="reservation_once"),
+            models.CheckConstraint(condition=Q(amount__gte=0), name="reservation_never_negative"),
+        ]
+
+
+class LaneSlot(models.Model):
+    """How many steps of a lane a workspace may run at a time, and its place in the virtual clock."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", db_index=False)
+    lane = models.CharField(max_length=10, choices=Lane)
+    lim = models.IntegerField(default=100)
+    used = models.IntegerField(default=0)
+    weight = models.FloatField(default=1.0)
+    next_key = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "lane"], name="laneslot_once"),
+            models.CheckConstraint(condition=Q(used__gte=0, used__lte=F("lim")), name="laneslot_within_limit"),
+        ]

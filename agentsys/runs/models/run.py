@@ -1,0 +1,122 @@
+"""A run: one goal given to one agent version, and the files it works on."""
+
+from django.conf import settings
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from agentsys.accounts.models import Workspace
+from agentsys.agents.models import AgentVersion
+from agentsys.core.ids import uuid7
+
+from ..states import RUN_FINAL, RunStatus
+
+
+class Run(models.Model):
+    """One goal.  ``event_seq``, ``open_steps`` and ``active_steps`` change only under this row's lock.
+
+    ``open_steps`` counts the steps that are not final, ``active_steps`` those of them that move by
+    themselves (ready, running, sleeping), so that a completion decides from this row alone.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="runs")
+    agent_version = models.ForeignKey(AgentVersion, on_delete=models.PROTECT, related_name="runs")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
+    parent_run = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="children")
+    forked_from_step = models.CharField(max_length=64, blank=True)
+    depth = models.PositiveSmallIntegerField(default=0)
+
+    goal = models.TextField(blank=True)
+    plan = models.JSONField(null=True)  # as submitted
+    answer = models.JSONField(null=True)  # {"template": …} of the current plan; null: no template
+    plan_version = models.PositiveSmallIntegerField(default=0)  # grows whenever steps are added
+    input = models.JSONField(null=True)
+    model = models.CharField(max_length=200, blank=True)
+    output_schema = models.JSONField(null=True)
+    effects = models.CharField(max_length=8, default="live")
+    labels = models.JSONField(default=dict)
+    limits = models.JSONField(default=dict)
+    priority = models.SmallIntegerField(default=0)
+
+    status = models.CharField(max_length=10, choices=RunStatus, default=RunStatus.QUEUED)
+    reason = models.CharField(max_length=16, blank=True)
+    stop_reason = models.CharField(max_length=16, blank=True)  # the reason it ends with once it has drained
+    parked_reason = models.CharField(max_length=16, blank=True)  # the reason it waits with once nothing moves
+    result = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    retryable = models.BooleanField(default=False)
+
+    event_seq = models.IntegerField(default=0)
+    open_steps = models.IntegerField(default=0)
+    active_steps = models.IntegerField(default=0)
+    steps_done = models.IntegerField(default=0)
+    input_tokens = models.BigIntegerField(default=0)
+    output_tokens = models.BigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=14, decimal_places=6, default=0)
+    model_calls = models.IntegerField(default=0)
+    tool_calls = models.IntegerField(default=0)
+
+    idempotency_key = models.CharField(max_length=200, null=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    start_at = models.DateTimeField(null=True)
+    deadline_at = models.DateTimeField(null=True)
+    cancel_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["workspace", "id"], name="run_workspace_id"),
+            models.UniqueConstraint(fields=["workspace", "idempotency_key"], name="run_idempotency_key"),
+            models.CheckConstraint(
+                condition=Q(open_steps__gte=F("active_steps"), active_steps__gte=0), name="run_counters_agree"
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=RUN_FINAL) | Q(open_steps=0, finished_at__isnull=False),
+                name="run_final_has_no_open_step",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["workspace", "-created_at"], name="run_list"),
+            models.Index(fields=["workspace", "status", "-created_at"], name="run_list_by_status"),
+            models.Index(
+                fields=["deadline_at"], name="run_deadlines", condition=Q(finished_at__isnull=True)
+            ),
+            models.Index(fields=["created_at"], name="run_live", condition=Q(finished_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Payload(models.Model):
+    """Content, stored once a workspace."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+", db_index=False)
+    sha256 = models.CharField(max_length=64)
+    size_bytes = models.BigIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "sha256"], name="payload_once")]
+
+
+class RunFile(models.Model):
+    """A file of a run; a rewrite points the name to other content."""
+
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="files", db_constraint=False, db_index=False
+    )
+    name = models.CharField(max_length=255)
+    payload = models.ForeignKey(Payload, on_delete=models.PROTECT, related_name="+")
+    written_by = models.CharField(max_length=64, blank=True)  # a step's key; empty: came with the run
+    written_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="runfile_name_unique")]
+        ordering = ["name"]

@@ -1,0 +1,156 @@
+"""Steps and what belongs to them: edges, attempts, events."""
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import F, Q
+from django.db.models.functions import Now
+
+from ..states import Lane, StepKind, StepStatus
+from .run import Run
+
+
+class Step(models.Model):
+    """One durable unit of work; the only thing a worker ever claims.  Ids grow in plan order."""
+
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False
+    )
+    key = models.CharField(max_length=64)
+    kind = models.CharField(max_length=8, choices=StepKind)
+    tool = models.CharField(max_length=100, blank=True)
+    title = models.CharField(max_length=200, blank=True)
+    objective = models.TextField(blank=True)
+    arguments = models.JSONField(null=True)  # with references, as planned
+    depends_on = ArrayField(models.CharField(max_length=64), default=list)
+    lane = models.CharField(max_length=10, choices=Lane)
+    effect = models.CharField(max_length=10, default="pure")
+    on_error = models.CharField(max_length=8, default="fail")
+    if_failed = models.CharField(max_length=8, default="skip")
+    approval = models.BooleanField(default=False)
+    plan_version = models.PositiveSmallIntegerField(default=0)
+    timeout_s = models.FloatField()
+    max_attempts = models.PositiveSmallIntegerField()
+
+    status = models.CharField(max_length=10, choices=StepStatus, default=StepStatus.BLOCKED)
+    reason = models.CharField(max_length=16, blank=True)
+    deps_left = models.IntegerField(default=0)
+    fair_key = models.BigIntegerField(default=0)  # smallest runs first; see ENGINE, fairness
+    slot_held = models.BooleanField(default=False)
+    available_at = models.DateTimeField(null=True)  # sleeping or waiting: when time alone moves it
+
+    attempt = models.PositiveIntegerField(default=0)  # counts claims; with claim_token it is the fence
+    failures = models.PositiveSmallIntegerField(default=0)
+    crashes = models.PositiveSmallIntegerField(default=0)
+    claim_token = models.UUIDField(null=True)  # random per claim, and the id of the attempt
+    lease_owner = models.CharField(max_length=200, blank=True)
+    lease_expires_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True)
+    effect_started_at = models.DateTimeField(null=True)
+
+    output = models.JSONField(null=True)
+    error = models.JSONField(null=True)
+    usage = models.JSONField(null=True)
+    created_at = models.DateTimeField(db_default=Now())
+    ready_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["run", "key"], name="step_key_unique"),
+            models.CheckConstraint(
+                condition=Q(status=StepStatus.RUNNING, lease_expires_at__isnull=False)
+                | (~Q(status=StepStatus.RUNNING) & Q(lease_expires_at__isnull=True)),
+                name="step_leased_iff_running",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=StepStatus.RUNNING) | Q(claim_token__isnull=False),
+                name="step_running_has_token",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status=StepStatus.SLEEPING) | Q(available_at__isnull=False),
+                name="step_sleeping_has_time",
+            ),
+            models.CheckConstraint(condition=Q(failures__lte=F("max_attempts")), name="step_failures_bounded"),
+            models.CheckConstraint(condition=Q(crashes__lte=3), name="step_crashes_bounded"),
+            models.CheckConstraint(
+                condition=Q(deps_left__gte=0) & (~Q(status=StepStatus.BLOCKED) | Q(deps_left__gt=0)),
+                name="step_blocked_has_parents",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind=StepKind.TOOL) ^ Q(tool=""), name="step_tool_named_iff_tool_kind"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)
+            ),
+            models.Index(
+                fields=["lease_expires_at"], name="step_leases", condition=Q(status=StepStatus.RUNNING)
+            ),
+            models.Index(
+                fields=["available_at"],
+                name="step_timers",
+                condition=Q(status__in=(StepStatus.SLEEPING, StepStatus.WAITING)),
+            ),
+        ]
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return self.key
+
+    @property
+    def idempotency_key(self) -> str:
+        """The key that every attempt of this step sends to the outside."""
+        return f"{self.run_id}:{self.key}"
+
+
+class StepEdge(models.Model):
+    """``child`` waits for ``parent``; both of one run."""
+
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
+    parent = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+", db_index=False)
+    child = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["parent", "child"], name="stepedge_once")]
+
+
+class Attempt(models.Model):
+    """One ended execution of a step: written once, when it ends.  Its id was the claim's token."""
+
+    id = models.UUIDField(primary_key=True)
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
+    )
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
+    number = models.PositiveIntegerField()
+    worker = models.CharField(max_length=200)
+    outcome = models.CharField(max_length=10)  # the state it left the step in, or "fenced", "crashed", "released"
+    error = models.JSONField(null=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["number"]
+
+
+class Event(models.Model):
+    """What happened, in order: ``seq`` counts 1, 2, 3… a run without gaps."""
+
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(
+        Run, on_delete=models.CASCADE, related_name="events", db_constraint=False, db_index=False
+    )
+    seq = models.IntegerField()
+    type = models.CharField(max_length=40)
+    step = models.CharField(max_length=64, blank=True)
+    at = models.DateTimeField(db_default=Now())
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "seq"], name="event_seq_unique")]
+        ordering = ["seq"]

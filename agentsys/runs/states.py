@@ -1,0 +1,75 @@
+"""The states of runs and steps, and the only moves between them.
+
+The tables' triggers (migration 0001) hold the same pairs; a test compares the two pair by pair.
+"""
+
+from django.db.models import TextChoices
+
+
+class Lane(TextChoices):
+    """A kind of capacity; a Celery queue has the same name."""
+
+    MODEL = "model"
+    NETWORK = "network"
+    COMPUTE = "compute"
+    SYSTEM = "system"
+
+
+class StepKind(TextChoices):
+    PLAN = "plan"
+    ACT = "act"
+    TOOL = "tool"
+    ANSWER = "answer"
+    ASK = "ask"
+    WAIT = "wait"
+    DELEGATE = "delegate"
+    CHAT = "chat"
+
+
+class RunStatus(TextChoices):
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class StepStatus(TextChoices):
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    READY = "ready"
+    RUNNING = "running"
+    SLEEPING = "sleeping"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+
+RUN_FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+STEP_FINAL = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
+#: A run with a step in one of these moves by itself.
+STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStatus.SLEEPING)
+
+STEP_MOVES: dict[str, frozenset[str]] = {
+    "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),
+    "queued": frozenset({"ready", "running", "skipped", "cancelled"}),
+    "ready": frozenset({"running", "skipped", "cancelled"}),
+    "running": frozenset(
+        {"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}
+    ),
+    "sleeping": frozenset({"queued", "ready", "cancelled", "failed"}),
+    "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled"}),
+}
+_STOPS = frozenset({"cancelling", "cancelled", "failed"})
+RUN_MOVES: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "paused"}) | _STOPS,
+    "running": frozenset({"waiting", "paused", "succeeded"}) | _STOPS,
+    "waiting": frozenset({"running", "paused", "succeeded"}) | _STOPS,
+    "paused": frozenset({"queued", "running", "waiting"}) | _STOPS,
+    "cancelling": frozenset({"cancelled", "failed"}),
+}

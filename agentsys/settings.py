@@ -1,0 +1,216 @@
+"""Every setting, read once from the environment; a fault stops the start with one clear message."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from csp.constants import NONCE, NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.core.exceptions import ImproperlyConfigured
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
+from agentsys import environment
+from agentsys.core.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENV = environment.read()
+DATA_DIR = ENV.data_dir.absolute()
+_SERVICES = environment.embedded_services(DATA_DIR)
+
+# --- Secrets --------------------------------------------------------------------------
+SECRET_KEY = ENV.secret_key or _SERVICES.get("secret_key", "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY must be set (or start the embedded services: make up)")
+JWT_SECRET_KEY = ENV.jwt_secret_key or f"jwt:{SECRET_KEY}"
+DEFAULT_ADMIN_PASSWORD = ENV.default_admin_password
+
+# --- Web ------------------------------------------------------------------------------
+DEBUG = ENV.debug
+HOST, PORT = ENV.host, ENV.port
+ALLOWED_HOSTS = list(ENV.allowed_hosts)
+CSRF_TRUSTED_ORIGINS = list(ENV.csrf_trusted_origins)
+ROOT_URLCONF = "agentsys.urls"
+ASGI_APPLICATION = "agentsys.asgi.application"
+DATA_UPLOAD_MAX_MEMORY_SIZE = ENV.max_body_bytes
+APPEND_SLASH = False  # both forms are routed; a redirect would drop a POST's body
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENV.https
+SECURE_HSTS_SECONDS = 31_536_000 if ENV.https else 0
+if ENV.https:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Unfold's Alpine evaluates expressions and sets inline styles; only the admin's path is relaxed for it.
+CONTENT_SECURITY_POLICY: dict[str, Any] = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "script-src": [SELF, NONCE],
+        "style-src": [SELF, NONCE],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+ADMIN_CONTENT_SECURITY_POLICY = {"script-src": [SELF, UNSAFE_EVAL], "style-src": [SELF, UNSAFE_INLINE]}
+
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "rest_framework",
+    "rest_framework_simplejwt.token_blacklist",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_prometheus",
+    "django_structlog",
+    "csp",
+    "agentsys.accounts",
+    "agentsys.tools",
+    "agentsys.agents",
+    "agentsys.runs",
+    "agentsys.infrastructure",
+    "agentsys.api",
+    "agentsys.dashboard",
+    "agentsys.observability",
+]
+MIDDLEWARE = [
+    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_prometheus.middleware.PrometheusAfterMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "csp.context_processors.nonce",
+            ]
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# --- Database -------------------------------------------------------------------------
+def _database(url: str) -> dict[str, Any]:
+    # The invalid host makes the driver's own error say what to do.
+    pooled = bool(url) and ENV.db_mode == "pool"
+    url = url or "postgresql://set-DATABASE_URL-or-run-make-up.invalid/agentsys"
+    try:
+        part = conninfo_to_dict(url)
+    except ProgrammingError as error:
+        raise ImproperlyConfigured(f"DATABASE_URL is not a PostgreSQL address: {error}") from None
+    names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
+    options: dict[str, Any] = {k: v for k, v in part.items() if k not in names}
+    options["prepare_threshold"] = 5 if ENV.db_prepare else None
+    options.setdefault("connect_timeout", 5)
+    if pooled:  # a request or a step waits for a connection, it does not fail
+        options["pool"] = {"min_size": 0, "max_size": ENV.db_pool_size, "timeout": 60, "max_idle": 60}
+    return {
+        "ENGINE": "django_prometheus.db.backends.postgresql",
+        **{django: str(part.get(libpq, "")) for libpq, django in names.items()},
+        "CONN_MAX_AGE": 0 if pooled else None,
+        "CONN_HEALTH_CHECKS": True,
+        "OPTIONS": options,
+    }
+
+
+DATABASES = {"default": _database(ENV.database_url or _SERVICES.get("database_url", ""))}
+REDIS_URL = ENV.redis_url or _SERVICES.get("redis_url", "redis://127.0.0.1:6379/0")
+
+# --- Accounts -------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+LOGIN_URL = "admin:login"
+PASSWORD_HASHERS = [
+    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "django.contrib.auth.hashers.PBKDF2PasswordHasher",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+
+# --- REST -----------------------------------------------------------------------------
+REST_FRAMEWORK: dict[str, Any] = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["agentsys.api.auth.WorkspaceJWTAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["agentsys.api.auth.RolePermission"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "agentsys.api.errors.problem_response",
+}
+SIMPLE_JWT = {
+    "SIGNING_KEY": JWT_SECRET_KEY,
+    "ACCESS_TOKEN_LIFETIME": timedelta(minutes=15),
+    "REFRESH_TOKEN_LIFETIME": timedelta(days=7),
+    "ROTATE_REFRESH_TOKENS": True,
+    "BLACKLIST_AFTER_ROTATION": True,
+}
+SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "TITLE": "agentsys",
+    "DESCRIPTION": "Durable AI agents: submit a goal, watch its plan, get its result.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+}
+
+# --- Models and tools -----------------------------------------------------------------
+MODEL = ENV.model
+MODEL_PROVIDERS = "agentsys.llm.providers.ask"  # by name: heavy libraries, for workers only
+OPENAI_API_KEY, OPENAI_BASE_URL = ENV.openai_api_key, ENV.openai_base_url
+ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL = ENV.anthropic_api_key, ENV.anthropic_base_url
+OLLAMA_API_KEY, OLLAMA_BASE_URL = ENV.ollama_api_key, ENV.ollama_base_url
+TOOL_MODULES = ENV.tool_modules
+HTTP_ALLOW = ENV.http_allow
+MAX_OUTPUT_BYTES = ENV.max_output_bytes
+MAX_BODY_BYTES = ENV.max_body_bytes
+MODEL_TIMEOUT_S = ENV.model_timeout_s
+
+# --- Engine limits: everything has a limit ----------------------------------------------
+LEASE_S = ENV.lease_s
+HEARTBEAT_S = ENV.heartbeat_s
+DRAIN_S = ENV.drain_s
+SLICE_S = ENV.slice_s
+RETRY_BASE_S = ENV.retry_base_s
+RETRY_CAP_S = ENV.retry_cap_s
+RUN_MAX_STEPS = ENV.run_max_steps
+STEP_MAX_ATTEMPTS = ENV.step_max_attempts
+STEP_TIMEOUT_S = ENV.step_timeout_s
+DISPATCHER = "workers.dispatch.ring"  # the one way from here up to Celery
+
+# --- Watching -------------------------------------------------------------------------
+FLOWER_URL = ENV.flower_url
+METRICS_TOKEN = ENV.metrics_token
+LOGGING = logging_config(ENV.log_level)
+PROMETHEUS_EXPORT_MIGRATIONS = False
