@@ -1,14 +1,29 @@
 """The one door to every model: ``offline`` or ``<provider>:<model>``.
 
-The providers' libraries are heavy and belong to workers only, so they are reached by a dotted name
-and imported on first use (``load`` does it at a worker's start).
+The providers' libraries are heavy and belong to workers only: they are reached by the dotted name in
+``settings.MODEL_PROVIDERS`` and imported on first use (``load`` does it at a worker's start), so a web
+process that only names a model never pays for them.
 """
 
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from django.conf import settings
+from django.utils.module_loading import import_string
+
+from agentsys.core import loop
+from agentsys.core.errors import ModelFailed, ModelUnavailable
+from agentsys.llm import offline
 from agentsys.llm.types import ModelRequest, ModelResponse
+
+OFFLINE = "offline"
+PREFIXES = ("openai-chat", "openai", "anthropic", "ollama")
+
+Ask = Callable[[str, str, ModelRequest, float], Awaitable[ModelResponse]]
 
 
 def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelResponse:
-    """Ask ``model`` once; blocks the calling thread for at most ``timeout_s`` seconds.
+    """Ask ``model`` once; blocks the calling thread for at most about ``timeout_s`` seconds.
 
     No retries here: an attempt is the engine's to count.
 
@@ -17,4 +32,28 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelRes
         ModelFailed: the request cannot work as it is (unknown model, missing key, refused).
         GoalNotPlannable: the offline model cannot plan a clause of the goal.
     """
-    raise NotImplementedError
+    if model == OFFLINE:
+        return offline.respond(request)
+    prefix, name = split(model)
+    try:
+        return loop.run(load()(prefix, name, request, timeout_s), timeout_s=timeout_s + 1)
+    except TimeoutError:
+        raise ModelUnavailable(f"{model} did not answer within {timeout_s:g} s.", model=model) from None
+
+
+def split(model: str) -> tuple[str, str]:
+    """``"openai-chat:gpt-x"`` as ``("openai-chat", "gpt-x")``.
+
+    Raises:
+        ModelFailed: no model of this form is known.
+    """
+    prefix, _, name = model.partition(":")
+    if prefix not in PREFIXES or not name:
+        forms = ", ".join(f"{known}:<model>" for known in PREFIXES)
+        raise ModelFailed(f"{model!r} is not a model; use {OFFLINE} or one of {forms}.", model=model)
+    return prefix, name
+
+
+def load() -> Ask:
+    """Import the providers' libraries, once; a worker calls this at its start (about a second)."""
+    return cast(Ask, import_string(settings.MODEL_PROVIDERS))

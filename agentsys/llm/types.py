@@ -17,7 +17,8 @@ class ToolDef:
     """A tool as a model sees it.
 
     ``parameters`` and ``output_schema`` are JSON Schemas; ``examples`` are short imperative
-    phrases ("fetch https://example.com") that show when to use it.
+    phrases ("fetch https://example.com") that show when to use it; ``result_path`` is the JMESPath of
+    what a sentence means by "it" when it speaks of the tool's output ("" = all of it).
     """
 
     name: str
@@ -25,6 +26,7 @@ class ToolDef:
     parameters: dict[str, Any]
     examples: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None
+    result_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,209 @@
+"""Language models over the network, by pydantic-ai's ``direct`` API: one request, no retries.
+
+Imported by a dotted name and in workers only (``llm.client.load``).  The libraries' own clients retry
+twice unseen; they are built with no retries, so that every attempt is one the engine counted.
+"""
+
+import json
+import os
+from functools import lru_cache
+from typing import Any
+
+from anthropic import AsyncAnthropic
+from django.conf import settings
+from openai import AsyncOpenAI
+from pydantic_ai import direct, exceptions, messages
+from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models.anthropic import AnthropicModel
+from pydantic_ai.models.ollama import OllamaModel
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.anthropic import AnthropicProvider
+from pydantic_ai.providers.ollama import OllamaProvider
+from pydantic_ai.providers.openai import OpenAIProvider
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from agentsys.core.errors import ModelFailed, ModelUnavailable
+from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
+
+#: The tool through which a model hands in structured output; every provider can call tools.
+SUBMIT = "submit"
+OLLAMA_URL = "http://127.0.0.1:11434/v1"
+#: Failures after which the same request may succeed later.
+PASSING = (
+    exceptions.ModelRateLimitError,
+    exceptions.ModelUnavailableError,
+    exceptions.ModelServerError,
+    exceptions.ModelConnectionError,
+    exceptions.ModelRequestTimeout,
+)
+
+
+async def ask(prefix: str, name: str, request: ModelRequest, timeout_s: float) -> ModelResponse:
+    """One request to the model ``name`` of the provider ``prefix``.
+
+    Raises:
+        ModelUnavailable, ModelFailed: see ``llm.client.complete``.
+    """
+    try:
+        response = await direct.model_request(
+            _model(prefix, name),
+            [messages.ModelRequest.user_text_prompt(request.prompt, instructions=request.system)],
+            model_settings=ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0),
+            model_request_parameters=_parameters(request),
+        )
+    except PASSING as error:
+        raise _unavailable(prefix, name, error) from error
+    except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
+        raise _failed(prefix, name, error) from error
+    return ModelResponse(_output(request, response), _usage(response), f"{prefix}:{name}")
+
+
+def _model(prefix: str, name: str) -> Model[Any]:
+    url, key = _account(prefix)
+    return _cached_model(prefix, name, url, key, os.getpid())
+
+
+def _account(prefix: str) -> tuple[str | None, str]:
+    if prefix == "anthropic":
+        return settings.ANTHROPIC_BASE_URL or None, _key("ANTHROPIC_API_KEY", needed=True)
+    if prefix == "ollama":
+        return settings.OLLAMA_BASE_URL or OLLAMA_URL, _key("OLLAMA_API_KEY", needed=False)
+    url = settings.OPENAI_BASE_URL or None
+    return url, _key("OPENAI_API_KEY", needed=url is None)
+
+
+def _key(variable: str, *, needed: bool) -> str:
+    """The key, or a placeholder for the local servers that want none."""
+    key: str = getattr(settings, variable)
+    if needed and not key:
+        raise ModelFailed(f"Set {variable} to use this model, or AGENTSYS_MODEL=offline to go without.")
+    return key or "not-needed"
+
+
+# The process id is a part of the key because connections must not be shared over a fork.
+@lru_cache(maxsize=32)
+def _cached_model(prefix: str, name: str, url: str | None, key: str, pid: int) -> Model[Any]:
+    if prefix == "anthropic":
+        claude = AsyncAnthropic(base_url=url, api_key=key, max_retries=0)
+        return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=claude))
+    client = AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
+    if prefix == "ollama":
+        return OllamaModel(name, provider=OllamaProvider(openai_client=client))
+    provider = OpenAIProvider(openai_client=client)
+    return (OpenAIChatModel if prefix == "openai-chat" else OpenAIResponsesModel)(name, provider=provider)
+
+
+def _parameters(request: ModelRequest) -> ModelRequestParameters:
+    if request.purpose == "act":
+        return ModelRequestParameters(function_tools=[_definition(tool) for tool in request.tools])
+    if request.output_schema is None:
+        return ModelRequestParameters()
+    submit = ToolDefinition(
+        name=SUBMIT,
+        description="Hand in the final result.",
+        parameters_json_schema=_object_schema(request.output_schema),
+        strict=False,
+        kind="output",
+    )
+    return ModelRequestParameters(output_mode="tool", output_tools=[submit], allow_text_output=False)
+
+
+def _definition(tool: ToolDef) -> ToolDefinition:
+    return ToolDefinition(
+        name=_wire_name(tool.name),
+        description=tool.description,
+        parameters_json_schema=tool.parameters,
+        strict=False,
+    )
+
+
+def _wire_name(name: str) -> str:
+    """Providers allow letters, digits, ``_`` and ``-`` in a tool's name."""
+    return name.replace(".", "__")
+
+
+def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
+    """A tool's parameters are an object; anything else travels as its one property ``value``."""
+    if schema.get("type") == "object":
+        return schema
+    return {"type": "object", "properties": {"value": schema}, "required": ["value"]}
+
+
+def _output(request: ModelRequest, response: messages.ModelResponse) -> Any:
+    calls = [part for part in response.parts if isinstance(part, messages.ToolCallPart)]
+    text = "".join(part.content for part in response.parts if isinstance(part, messages.TextPart))
+    if request.purpose == "act":
+        return _act_output(request, calls, text)
+    if request.output_schema is None:
+        return text
+    value = _arguments(calls[0]) if calls else _json_or_text(text)
+    wrapped = _object_schema(request.output_schema) is not request.output_schema
+    return value["value"] if wrapped and isinstance(value, dict) and "value" in value else value
+
+
+def _act_output(request: ModelRequest, calls: list[messages.ToolCallPart], text: str) -> dict[str, Any]:
+    if not calls:
+        return {"result": text}
+    names = {_wire_name(tool.name): tool.name for tool in request.tools}
+    return {"tool": names.get(calls[0].tool_name, calls[0].tool_name), "arguments": _arguments(calls[0])}
+
+
+def _arguments(call: messages.ToolCallPart) -> Any:
+    """The call's arguments; text that is not JSON stays text, for the caller to refuse with its faults."""
+    return _json_or_text(call.args) if isinstance(call.args, str) else (call.args or {})
+
+
+def _json_or_text(text: str) -> Any:
+    body = text.strip()
+    if body.startswith("```") and body.endswith("```"):
+        body = body[3:-3].removeprefix("json")
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _usage(response: messages.ModelResponse) -> Usage:
+    tokens = response.usage
+    try:
+        cost = response.cost().total_price
+    except (LookupError, ValueError, AssertionError):  # a model without a public price
+        return Usage(tokens.input_tokens, tokens.output_tokens, model_calls=1)
+    return Usage(tokens.input_tokens, tokens.output_tokens, cost, model_calls=1)
+
+
+def _unavailable(prefix: str, name: str, error: exceptions.ModelAPIError) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{prefix}:{name} could not answer now: {_reason(error)}.",
+        model=f"{prefix}:{name}",
+        retry_after_s=error.retry_after,
+        rate_limited=isinstance(error, exceptions.ModelRateLimitError),
+    )
+
+
+def _failed(prefix: str, name: str, error: exceptions.AgentRunError) -> ModelFailed:
+    return ModelFailed(
+        f"{prefix}:{name} refused the request: {_reason(error)}. {_advice(prefix, error)}",
+        model=f"{prefix}:{name}",
+    )
+
+
+def _advice(prefix: str, error: exceptions.AgentRunError) -> str:
+    account = prefix.partition("-")[0].upper()
+    if isinstance(error, exceptions.ModelQuotaExceededError):
+        return f"The account of {account}_API_KEY has no quota left."
+    if isinstance(error, exceptions.ModelAuthenticationError):
+        return f"Check {account}_API_KEY."
+    if isinstance(error, exceptions.ModelNotFoundError):
+        return f"Check the model's name and {account}_BASE_URL."
+    return "The same request will fail again."
+
+
+def _reason(error: exceptions.AgentRunError) -> str:
+    """Short and without the provider's whole body, which may repeat the prompt."""
+    status = getattr(error, "status_code", None)
+    body = getattr(error, "body", None)
+    detail = body.get("message") if isinstance(body, dict) else None
+    text = f"HTTP {status}" if status else type(error).__name__
+    return f"{text}: {detail[:300]}" if isinstance(detail, str) else text
