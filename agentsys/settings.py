@@ -213,4 +213,5 @@ DISPATCHER = "workers.dispatch.ring"  # the one way from here up to Celery
 FLOWER_URL = ENV.flower_url
 METRICS_TOKEN = ENV.metrics_token
 LOGGING = logging_config(ENV.log_level)
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10  # DEBUG: one line a request, when it has ended
 PROMETHEUS_EXPORT_MIGRATIONS = False

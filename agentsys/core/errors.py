@@ -123,6 +123,12 @@ class ToolUnavailable(AgentSysError):
     code, http_status, retryable = "tool_unavailable", 503, True
 
 
+class OutcomeUnknown(AgentSysError):
+    """The call may or may not have happened; it is not repeated until a check or a person has decided."""
+
+    code, http_status = "outcome_unknown", 502
+
+
 class ToolArgumentsInvalid(AgentSysError):
     """The arguments do not match the tool's schema."""
 

@@ -18,7 +18,6 @@ MAX_DEPTH = 6
 QUIET = (
     "celery.app.trace",
     "celery.worker.strategy",
-    "django_structlog.middlewares.request",
     "httpcore",
     "httpx",
     "kombu",

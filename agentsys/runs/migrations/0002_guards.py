@@ -6,14 +6,14 @@ from django.db import migrations
 STEP_MOVES = """
 CREATE FUNCTION runs_step_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT CASE OLD.status
+    IF NOT (CASE OLD.status
         WHEN 'blocked'  THEN NEW.status IN ('queued', 'ready', 'running', 'skipped', 'cancelled')
         WHEN 'queued'   THEN NEW.status IN ('ready', 'running', 'skipped', 'cancelled')
         WHEN 'ready'    THEN NEW.status IN ('running', 'skipped', 'cancelled')
         WHEN 'running'  THEN NEW.status IN ('succeeded', 'failed', 'sleeping', 'waiting', 'cancelled', 'queued', 'ready')
         WHEN 'sleeping' THEN NEW.status IN ('queued', 'ready', 'cancelled', 'failed')
         WHEN 'waiting'  THEN NEW.status IN ('queued', 'ready', 'succeeded', 'failed', 'cancelled')
-        ELSE false END
+        ELSE false END)
     THEN
         RAISE EXCEPTION 'step %: % -> % is not a move of this machine', OLD.id, OLD.status, NEW.status
             USING ERRCODE = 'check_violation', CONSTRAINT = 'step_moves';
@@ -31,13 +31,13 @@ CREATE TRIGGER step_final BEFORE UPDATE ON runs_step FOR EACH ROW
     WHEN (OLD.status IN ('succeeded', 'failed', 'skipped', 'cancelled')) EXECUTE FUNCTION runs_final_guard();
 CREATE FUNCTION runs_run_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NOT CASE OLD.status
+    IF NOT (CASE OLD.status
         WHEN 'queued'     THEN NEW.status IN ('running', 'paused', 'cancelling', 'cancelled', 'failed')
         WHEN 'running'    THEN NEW.status IN ('waiting', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'waiting'    THEN NEW.status IN ('running', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'paused'     THEN NEW.status IN ('queued', 'running', 'waiting', 'cancelling', 'cancelled', 'failed')
         WHEN 'cancelling' THEN NEW.status IN ('cancelled', 'failed')
-        ELSE false END
+        ELSE false END)
     THEN
         RAISE EXCEPTION 'run %: % -> % is not a move of this machine', OLD.id, OLD.status, NEW.status
             USING ERRCODE = 'check_violation', CONSTRAINT = 'run_moves';
