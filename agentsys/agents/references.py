@@ -12,6 +12,7 @@ a null made of a mistake would reach a mail or an order; ``${a.items || `[]` | l
 do instead.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -185,7 +186,7 @@ def join_path(path: str, key: object) -> str:
     """``path.key``, or ``path["odd key"]`` where the key is no plain name; long keys are cut."""
     if isinstance(key, str) and KEY.fullmatch(key):
         return f"{path}.{key}" if path else key
-    return f"{path}[{to_text(str(key)[:64])}]"
+    return f"{path}[{json.dumps(str(key)[:64])}]"  # ASCII: a path must be printable whatever the key
 
 
 def _check_depth(depth: int) -> None:
