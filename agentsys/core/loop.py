@@ -1,0 +1,114 @@
+"""One event loop a process, on a thread of its own.
+
+Worker threads hand their coroutines to it: clients of HTTP and of model providers belong to one
+loop, and thousands of calls wait on it at the price of one thread.  A forked child does not inherit
+the thread, so it starts a loop of its own; a client must be made anew for each loop.
+"""
+
+import asyncio
+import atexit
+import os
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from typing import Any, TypeVar
+
+from agentsys.core.errors import StepTimeout
+
+T = TypeVar("T")
+
+#: Threads for what has no asynchronous form, which is resolving names: one slow server must not stop all.
+RESOLVER_THREADS = 32
+#: How much later than the loop itself a caller gives up, in seconds; only a blocked loop makes it wait so long.
+GRACE_S = 5.0
+
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+_thread: threading.Thread | None = None
+
+
+def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
+    """Run a coroutine on the process's loop and wait for its result, from any other thread.
+
+    Raises:
+        StepTimeout: it took longer; the coroutine has been cancelled.
+    """
+    future = submit(_bounded(coroutine, timeout_s))
+    try:
+        return future.result(timeout_s + GRACE_S)
+    except FutureTimeout:
+        # In 3.11 this is the built-in TimeoutError, so the coroutine may have raised it.
+        if future.done():
+            raise
+        future.cancel()
+        raise StepTimeout(f"No result after {timeout_s:g} s.", timeout_s=timeout_s) from None
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def submit(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
+    """Start a coroutine on the process's loop without waiting.  Cancelling the future cancels it.
+
+    Raises:
+        RuntimeError: called on the loop's own thread, where waiting for the future would hang.
+    """
+    if _thread is threading.current_thread():
+        coroutine.close()
+        raise RuntimeError("Already on the event loop: await the coroutine.")
+    return asyncio.run_coroutine_threadsafe(coroutine, _running())
+
+
+async def _bounded(coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
+    limit = asyncio.timeout(timeout_s)
+    try:
+        async with limit:
+            return await coroutine
+    except TimeoutError:
+        if limit.expired():
+            raise StepTimeout(f"No result after {timeout_s:g} s.", timeout_s=timeout_s) from None
+        raise
+
+
+def _running() -> asyncio.AbstractEventLoop:
+    global _loop, _thread
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            _loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="agentsys-resolve"))
+            _thread = threading.Thread(target=_serve, args=(_loop,), name="agentsys-loop", daemon=True)
+            _thread.start()
+        return _loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        pending = asyncio.all_tasks(loop)
+        for task in pending:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
+        loop.close()
+
+
+def stop(*, timeout_s: float = 2.0) -> None:
+    """Cancel what runs and end the loop; the next ``run`` starts another.  Never raises."""
+    global _loop, _thread
+    with _lock:
+        loop, thread, _loop, _thread = _loop, _thread, None, None
+    if loop is not None and thread is not None and thread is not threading.current_thread():
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout_s)
+
+
+def _forget() -> None:
+    """In a forked child: the thread is gone, the loop's file descriptors are the parent's."""
+    global _lock, _loop, _thread
+    _lock, _loop, _thread = threading.Lock(), None, None
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(stop)

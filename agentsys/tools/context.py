@@ -1,0 +1,66 @@
+"""What a tool may know of the run it works for.  Tools know no runs: all they need comes in here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from typing_extensions import TypedDict
+
+from agentsys.core.errors import ToolFailed
+
+
+class FileInfo(TypedDict):
+    """A file of the run."""
+
+    name: str
+    size: int  # bytes
+
+
+Listing = list[FileInfo]
+
+
+class FileStore(Protocol):
+    """A run's files: rows of the database, never a local disk."""
+
+    def read(self, name: str) -> bytes:
+        """The whole content.
+
+        Raises:
+            NotFound: the run has no file of this name.
+        """
+        ...
+
+    def write(self, name: str, content: bytes | str) -> None:
+        """Create or replace a file; text is stored as UTF-8."""
+        ...
+
+    def list(self) -> Listing:
+        """The run's files, by name."""
+        ...
+
+
+def _always_held() -> None:
+    """The default of a context without a lease."""
+
+
+def _no_secrets(name: str) -> str:
+    raise ToolFailed(f"There is no secret named {name!r} for this run.", secret=name)
+
+
+@dataclass(slots=True)
+class ToolContext:
+    """One call's surroundings.
+
+    ``idempotency_key`` is the same in all attempts of a step: send it with every effect.
+    ``ensure_lease()`` raises LeaseLost when another worker owns the step: call it right before an
+    effect that comes late in a long tool.  ``cancelled`` turns true when the run is to stop.
+    """
+
+    run_id: str
+    step_key: str
+    idempotency_key: str
+    files: FileStore
+    deadline_at: float  # time.monotonic() seconds; math.inf: the tool's own time-out holds
+    ensure_lease: Callable[[], None] = _always_held
+    secret: Callable[[str], str] = _no_secrets
+    cancelled: bool = False

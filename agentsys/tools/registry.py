@@ -1,0 +1,216 @@
+"""The catalogue: every tool by its name.
+
+A tool's signature is its schema, its docstring is what a model reads, its examples are the
+imperative phrases that the offline planner matches.  A name is taken once: the second is refused.
+"""
+
+import difflib
+import importlib
+import inspect
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from agentsys.core.errors import ToolUnknown
+from agentsys.tools.arguments import Fault, Signature
+from agentsys.tools.arguments import faults as argument_faults
+
+Effect = Literal["pure", "idempotent", "verifiable", "unsafe"]
+Lane = Literal["network", "compute"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EFFECTS = ("pure", "idempotent", "verifiable", "unsafe")
+LANES = ("network", "compute")
+MAX_TIMEOUT_S = 86_400.0
+#: What providers and the database's column both take.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_BUILTIN = tuple(
+    f"agentsys.tools.builtin.{name}"
+    for name in ("http", "html", "files", "text", "language", "data", "arithmetic", "sandbox", "clock")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as the catalogue knows it; ``input_schema`` and ``output_schema`` are JSON Schemas."""
+
+    name: str
+    description: str
+    effect: Effect
+    lane: Lane
+    timeout_s: float
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] | None
+    examples: tuple[str, ...]
+    approval: bool
+    verify: str | None
+    is_async: bool
+    function: Callable[..., Any] = field(repr=False)
+    signature: Signature = field(repr=False)
+    #: JMESPath of what a sentence means by "it" when it speaks of this tool's output ("" = all of it).
+    result_path: str = ""
+
+
+_tools: dict[str, ToolSpec] = {}
+_loading = threading.RLock()
+_loaded = False
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Callable[P, R]: ...
+@overload
+def tool(
+    *,
+    effect: Effect,
+    lane: Lane | None = None,
+    timeout_s: float = 60.0,
+    name: str | None = None,
+    approval: bool = False,
+    verify: str | None = None,
+    examples: tuple[str, ...] = (),
+    result_path: str = "",
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    """Declare a function as a tool; it stays an ordinary function.
+
+    Args:
+        effect: What a repetition does: ``pure`` nothing, ``idempotent`` nothing with the same key,
+            ``verifiable`` the tool named by ``verify`` can tell, ``unsafe`` harm (asked for, never assumed).
+        lane: ``network`` for what waits, ``compute`` for what needs a CPU; the default is network for
+            ``async def`` and compute for ``def``.
+        timeout_s: Seconds that one call may take, unless its step says otherwise.
+        name: ``module.function`` unless given.
+
+    Raises:
+        TypeError: the declaration is not usable; its message says what to change.
+        ValueError: the name is taken.
+    """
+    if function is not None:
+        raise TypeError(f"@tool on {function.__qualname__} needs its effect: @tool(effect='pure')")
+
+    def declare(function: Callable[..., Any]) -> Callable[..., Any]:
+        _register(_spec(function, **options))
+        return function
+
+    return declare
+
+
+def _spec(
+    function: Callable[..., Any],
+    *,
+    effect: Any = None,
+    lane: Any = None,
+    timeout_s: float = 60.0,
+    name: str | None = None,
+    approval: bool = False,
+    verify: str | None = None,
+    examples: tuple[str, ...] = (),
+    result_path: str = "",
+) -> ToolSpec:
+    name = name or f"{function.__module__}.{function.__name__}"
+    is_async = inspect.iscoroutinefunction(function)
+    lane = lane or ("network" if is_async else "compute")
+    description = inspect.cleandoc(function.__doc__ or "")
+    _check(name, effect=effect, lane=lane, timeout_s=timeout_s, verify=verify, description=description)
+    signature = Signature.of(function, name)
+    return ToolSpec(
+        name=name,
+        description=description,
+        effect=effect,
+        lane=lane,
+        timeout_s=float(timeout_s),
+        input_schema=signature.input_schema,
+        output_schema=signature.output_schema,
+        examples=(examples,) if isinstance(examples, str) else tuple(examples),
+        approval=approval,
+        verify=verify,
+        is_async=is_async,
+        function=function,
+        signature=signature,
+        result_path=result_path,
+    )
+
+
+def _check(
+    name: str, *, effect: Any, lane: Any, timeout_s: float, verify: str | None, description: str
+) -> None:
+    """Raises TypeError for a declaration that could not work later."""
+    wrong = {
+        f"its name may have letters, digits, _ and dots, at most 100: {name!r}": (
+            not _NAME.fullmatch(name) or len(name) > 100
+        ),
+        f"effect must be one of {', '.join(EFFECTS)}, not {effect!r}": effect not in EFFECTS,
+        f"lane must be network or compute, not {lane!r}": lane not in LANES,
+        f"timeout_s must be above 0 and at most {MAX_TIMEOUT_S:g}": not 0 < timeout_s <= MAX_TIMEOUT_S,
+        "effect='verifiable' needs verify='name of the tool that checks'": (
+            (effect == "verifiable") is not bool(verify)
+        ),
+        "it needs a docstring: that is what a model reads": not description,
+    }
+    for message, fault in wrong.items():
+        if fault:
+            raise TypeError(f"Tool {name}: {message}.")
+
+
+def _register(spec: ToolSpec) -> None:
+    with _loading:
+        if spec.name in _tools:
+            taken = _tools[spec.name].function
+            raise ValueError(f"Tool {spec.name} is declared twice; the first is {taken.__module__}.")
+        _tools[spec.name] = spec
+
+
+def load() -> None:
+    """Import the built-in tools and settings.TOOL_MODULES, once a process.
+
+    Raises:
+        ImproperlyConfigured: a module does not import; the message names it and says why.
+    """
+    global _loaded
+    with _loading:
+        if _loaded:
+            return
+        for module in (*_BUILTIN, *settings.TOOL_MODULES):
+            _import(module)
+        _loaded = True
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # whatever the user's module raises, the start must name it
+        reason = f"{type(error).__name__}: {error}"
+        raise ImproperlyConfigured(f"AGENTSYS_TOOL_MODULES: cannot import {module!r}: {reason}") from error
+
+
+def all_tools() -> dict[str, ToolSpec]:
+    """Every tool by name, in the order of their names."""
+    load()
+    return dict(sorted(_tools.items()))
+
+
+def get(name: str) -> ToolSpec:
+    """The tool of this name.
+
+    Raises:
+        ToolUnknown: there is none; ``nearest`` in its data lists up to three names like it.
+    """
+    load()
+    if spec := _tools.get(name):
+        return spec
+    nearest = difflib.get_close_matches(str(name)[:200], _tools, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+    raise ToolUnknown(f"There is no tool named {str(name)[:200]!r}.{hint}", tool=str(name)[:200], nearest=nearest)
+
+
+def faults(
+    spec: ToolSpec, arguments: Mapping[str, Any], *, skip: Callable[[Any], bool] | None = None
+) -> list[Fault]:
+    """Every fault of the arguments, none if the call may be made; see arguments.faults."""
+    return argument_faults(spec.signature, arguments, skip=skip)

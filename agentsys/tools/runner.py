@@ -1,0 +1,89 @@
+"""One call of one tool: arguments checked, time and size bounded, every fault an error of ours."""
+
+import logging
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from pydantic import ValidationError
+
+from agentsys.core import loop
+from agentsys.core.errors import (
+    AgentSysError,
+    OutcomeUnknown,
+    StepTimeout,
+    ToolArgumentsInvalid,
+    ToolFailed,
+)
+from agentsys.core.sanitize import clean
+from agentsys.tools import registry
+from agentsys.tools.arguments import from_pydantic
+from agentsys.tools.context import ToolContext
+from agentsys.tools.registry import ToolSpec
+
+logger = logging.getLogger(__name__)
+
+
+def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
+    """Call a tool and return its output as plain JSON values.
+
+    A ``def`` runs on the calling thread, whose deadline the caller watches; an ``async def`` on the
+    process's loop, cancelled at the deadline.  The lease of an unsafe tool is asked for right before.
+
+    Raises:
+        ToolArgumentsInvalid: the arguments do not fit; ``errors`` in its data lists every fault.
+        StepTimeout: an asynchronous tool took longer than its time.
+        OutcomeUnknown: an unsafe call was cut off; it may have happened and must not be repeated.
+        ToolOutputTooLarge: more than settings.MAX_OUTPUT_BYTES.
+        ToolFailed: the tool raised something unexpected; the log has it, the message has no details.
+        AgentSysError: whatever else the tool or the context raised on purpose.
+    """
+    checked = _checked(spec, arguments, ctx)
+    if spec.effect == "unsafe":
+        ctx.ensure_lease()
+    try:
+        output = _call(spec, checked, ctx)
+        return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
+    except StepTimeout as error:
+        if spec.effect == "unsafe":
+            raise OutcomeUnknown(f"{spec.name} was cut off after its time.", tool=spec.name) from error
+        raise
+    except AgentSysError:
+        raise
+    except (Exception, SystemExit) as error:  # the boundary to code that is not ours
+        logger.exception("tool %s failed unexpectedly", spec.name)
+        raise ToolFailed(
+            f"{spec.name} failed with {type(error).__name__}.", tool=spec.name, exception=type(error).__name__
+        ) from error
+
+
+def _checked(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> dict[str, Any]:
+    try:
+        checked = spec.signature.check(arguments)
+    except ValidationError as error:
+        raise _invalid(spec, from_pydantic(error, arguments)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise _invalid(spec, registry.faults(spec, arguments)) from None
+    if spec.signature.context:
+        checked[spec.signature.context] = ctx
+    return checked
+
+
+def _invalid(spec: ToolSpec, faults: list[Any]) -> ToolArgumentsInvalid:
+    listed = "; ".join(f"{fault['path'] or 'arguments'}: {fault['message']}" for fault in faults[:5])
+    return ToolArgumentsInvalid(f"{spec.name}: {listed}"[:1_000], tool=spec.name, errors=faults[:100])
+
+
+def _call(spec: ToolSpec, arguments: dict[str, Any], ctx: ToolContext) -> Any:
+    if not spec.is_async:
+        return spec.function(**arguments)
+    return loop.run(spec.function(**arguments), timeout_s=_time_left_s(spec, ctx))
+
+
+def _time_left_s(spec: ToolSpec, ctx: ToolContext) -> float:
+    """The step's deadline decides where there is one: a step may allow more than its tool asks for."""
+    if math.isinf(ctx.deadline_at):
+        return spec.timeout_s
+    return max(0.0, ctx.deadline_at - time.monotonic())
