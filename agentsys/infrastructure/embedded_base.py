@@ -16,7 +16,8 @@ from agentsys.infrastructure import embedded_places as places
 from agentsys.infrastructure.processes import Process, SetupFailed, free_port, wait_until
 
 PORT_TRIES = 5
-ORPHANS_S = 5.0
+ORPHANS_S = 1.0
+ORPHANS_KILLED_S = 10.0
 
 
 def write_private(path: Path, content: str) -> None:
@@ -188,13 +189,14 @@ class Server:
         """Wait for processes that a killed parent left on this data; end those that stay.
 
         They cannot be anybody else's: we hold the lock.  A second server on the same data would
-        destroy it, and PostgreSQL's children outlive their main process for a moment.
+        destroy it; PostgreSQL's children outlive their main process, for long if they are busy.
+        Killing them costs a recovery and loses nothing that was committed.
         """
         if wait_until(lambda: not self._orphans(), timeout_s=ORPHANS_S):
             return
         for process in self._orphans():
             on_gone(process.kill)
-        if not wait_until(lambda: not self._orphans(), timeout_s=ORPHANS_S):
+        if not wait_until(lambda: not self._orphans(), timeout_s=ORPHANS_KILLED_S):
             raise SetupFailed(f"processes of an earlier {self.name} on {self.data} do not end")
 
     def _orphans(self) -> list[psutil.Process]:
