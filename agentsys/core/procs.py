@@ -1,0 +1,98 @@
+"""Names of processes that tell the living from the dead.
+
+A lease belongs to a process, not to a host: ``host/boot-namespace/pid/start``.  The same pid after a
+restart has another start time, so a name is never used twice, and a process of the same host (same
+boot, same pid namespace) can be seen to be dead at once, without waiting for its lease to end.
+Of any other host nothing is ever claimed.
+"""
+
+import ctypes
+import functools
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class ProcessName:
+    """The parts of a name; ``place`` is the boot id (8 digits) and the pid namespace."""
+
+    host: str
+    place: str
+    pid: int
+    start: int
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.place}/{self.pid}/{self.start}"
+
+
+def of(pid: int) -> ProcessName:
+    """The name of a process of this host; start 0 where it cannot be told.  Reads /proc, ~30 µs."""
+    return ProcessName(_host(), _place(), pid, _start_time(pid) or 0)
+
+
+def own_name() -> str:
+    """The name of this process; right after a fork, too.  Costs 0.1 µs but the first time."""
+    return _own_name(os.getpid())
+
+
+def parse(name: str) -> ProcessName | None:
+    """The parts of ``name``, or None if it is not such a name."""
+    try:
+        host, place, pid, start = name.rsplit("/", 3)
+        return ProcessName(host, place, int(pid), int(start))
+    except ValueError:
+        return None
+
+
+def is_dead_here(name: str) -> bool:
+    """Whether ``name`` was a process of this boot and pid namespace, and has ended.
+
+    False says nothing: it may be alive, or of another host, or this system has no /proc.
+    """
+    found = parse(name)
+    if found is None or not found.start or (found.host, found.place) != (_host(), _place()):
+        return False
+    return _start_time(found.pid) != found.start
+
+
+def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel end this process when the thread that forked it ends (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum))
+
+
+@functools.lru_cache(maxsize=1)
+def _own_name(pid: int) -> str:
+    return str(of(pid))
+
+
+@functools.cache
+def _host() -> str:
+    return socket.gethostname().replace("/", "-")[:100]
+
+
+@functools.cache
+def _place() -> str:
+    """Where a pid means something: this boot of this kernel, this pid namespace."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        namespace = os.readlink("/proc/self/ns/pid").strip("pid:[]")
+    except OSError:
+        return "unknown"
+    return f"{boot}-{namespace}"
+
+
+def _start_time(pid: int) -> int | None:
+    """Clock ticks since the boot at which ``pid`` started; None if it has ended (or is a zombie)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, ValueError):
+        return None
+    state, *rest = stat[stat.rindex(")") + 2 :].split()
+    return None if state in "ZX" else int(rest[18])
