@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from agentsys.agents.references import MAX_DEPTH, join_path
 from agentsys.core.errors import PayloadTooLarge, PlanInvalid
-from agentsys.core.paths import weigh
+from agentsys.core.path_evaluation import weigh
 
 MAX_FAULTS = 100
 #: Of a plan as JSON.
@@ -29,9 +29,8 @@ class Faults:
             PlanInvalid: there are too many to go on.
         """
         self._found.append({"path": path, "code": code, "message": message})
-        if len(self._found) >= MAX_FAULTS:
-            self._found.append({"path": "", "code": "too_many_faults", "message": "There may be more faults."})
-            self.raise_any()
+        if len(self._found) == MAX_FAULTS:
+            self.fatal("", "too_many_faults", "There may be more faults.")
 
     def __len__(self) -> int:
         return len(self._found)
@@ -85,7 +84,8 @@ def check_storable(data: Any, path: str, faults: Faults) -> None:
     try:
         weigh(data, limit_bytes=MAX_PLAN_BYTES)
     except PayloadTooLarge:
-        faults.fatal(path, "too_large", f"A plan has at most {MAX_PLAN_BYTES:,} bytes; send data as input or files.")
+        message = f"A plan has at most {MAX_PLAN_BYTES:,} bytes; send data as input or files."
+        faults.fatal(path, "too_large", message)
     _check_value(data, path, faults, 0)
     if len(faults) > before:  # such text must not reach a message either
         faults.raise_any()

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agentsys.agents.plan_faults import Faults, shown, type_name
-from agentsys.agents.references import has_reference
+from agentsys.agents.references import has_reference, join_path
 
 #: A year, as the tool ``wait`` says to models.
 MAX_WAIT_S = 31_536_000
@@ -96,21 +96,22 @@ class Fields:
         if not isinstance(value, list):
             self.fault(name, "type", f"{name} must be a list of step keys, not {type_name(value)}.")
             return []
-        for index, item in enumerate(value):
+        found = [(f"{self.path}.{name}[{index}]", item) for index, item in enumerate(value)]
+        for where, item in found:
             if not isinstance(item, str):
-                self.fault(f"{name}[{index}]", "type", f"A dependency is a step's key, not {type_name(item)}.")
-        return [(f"{self.path}.{name}[{i}]", item) for i, item in enumerate(value) if isinstance(item, str)]
+                self._faults.add(where, "type", f"A dependency is a step's key, not {type_name(item)}.")
+        return [(where, item) for where, item in found if isinstance(item, str)]
 
 
 def check_wait(fields: Fields, arguments: dict[str, Any]) -> None:
     """``{"seconds": number}`` or ``{"until": time with its offset}``, exactly one of them."""
+    for name in arguments.keys() - {"seconds", "until"}:
+        where = join_path("arguments", name)
+        fields.fault(where, "argument_unknown", "wait takes only seconds or until.")
     given = [name for name in ("seconds", "until") if arguments.get(name) is not None]
-    for name in arguments:
-        if name not in ("seconds", "until"):
-            fields.fault(f"arguments.{shown(name)[1:-1]}", "argument_unknown", "wait takes only seconds or until.")
     if len(given) != 1:
-        code = "bad_value" if given else "argument_missing"
-        fields.fault("arguments", code, "wait takes exactly one of seconds (a number) and until (an ISO time).")
+        code = "argument_value" if given else "argument_missing"
+        fields.fault("arguments", code, "wait takes exactly one of seconds (a number) and until (a time).")
         return
     value = arguments[given[0]]
     if not has_reference(value):

@@ -74,7 +74,11 @@ def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_0
     raw_steps = _outline(data, faults, max_steps)
     check_storable(data, "", faults)
     keys = _keys(raw_steps, faults)
-    drafts = [_draft(raw, f"steps[{i}]", faults, tools) for i, raw in enumerate(raw_steps) if isinstance(raw, dict)]
+    drafts = [
+        _draft(raw, f"steps[{number}]", faults, tools)
+        for number, raw in enumerate(raw_steps)
+        if isinstance(raw, dict)
+    ]
     answer = _Draft(PlanStep(key=""), "answer")
     if "answer" in data:
         _collect(data["answer"], "answer", answer, faults)
@@ -92,7 +96,8 @@ def _outline(data: Any, faults: Faults, max_steps: int) -> list[Any]:
         faults.fatal("", "type", f'A plan is an object {{"steps": […]}}, not {type_name(data)}.')
     steps = data.get("steps")
     if isinstance(steps, list) and len(steps) > max_steps:
-        faults.fatal("steps", "too_many_steps", f"A plan has at most {max_steps:,} steps, not {len(steps):,}.")
+        message = f"A plan has at most {max_steps:,} steps, not {len(steps):,}."
+        faults.fatal("steps", "too_many_steps", message)
     for name in data:
         if name not in ("steps", "answer"):
             where = references.join_path("", name)
@@ -146,9 +151,11 @@ def _draft(raw: dict[str, Any], path: str, faults: Faults, tools: Mapping[str, T
     for name in raw:
         if name not in _ALL_FIELDS:
             where = references.join_path(path, name)
-            faults.add(where, "unknown_field", f"A step has no field {shown(name)}.{faults.hint(str(name), _ALL_FIELDS)}")
+            hint = faults.hint(name, _ALL_FIELDS)
+            faults.add(where, "unknown_field", f"A step has no field {shown(name)}.{hint}")
     if kind in _UNAVAILABLE:
-        fields.fault("kind", "kind_unavailable", f"Steps of kind {kind} are not available yet; use another kind.")
+        message = f"Steps of kind {kind} are not available yet; use another kind."
+        fields.fault("kind", "kind_unavailable", message)
     elif kind:
         _check_fit(fields, kind)
         draft.step = _step(fields, cast(Kind, kind), draft.step.key)
@@ -176,7 +183,9 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         kind=kind,
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
         arguments=fields.object("arguments") if kind in ("tool", "wait") else {},
-        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind in ("act", "answer") else "",
+        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS)
+        if kind in ("act", "answer")
+        else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
         timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S) if kind != "wait" else None,
         max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS) if kind != "wait" else None,
@@ -197,7 +206,8 @@ def _check_kind(fields: Fields, draft: _Draft, faults: Faults, tools: Mapping[st
     elif step.kind == "tool":
         _check_tool(fields, step, faults, tools)
     if step.approval:
-        fields.fault("approval", "approval_unavailable", "Approvals are not available yet; leave approval out.")
+        message = "Approvals are not available yet; leave approval out."
+        fields.fault("approval", "approval_unavailable", message)
 
 
 def _check_tool(fields: Fields, step: PlanStep, faults: Faults, tools: Mapping[str, ToolSpec]) -> None:
@@ -213,7 +223,8 @@ def _check_tool(fields: Fields, step: PlanStep, faults: Faults, tools: Mapping[s
 def _check_arguments(fields: Fields, step: PlanStep, spec: ToolSpec) -> None:
     """By the tool's schema; what a reference will bring is checked when the step runs."""
     if spec.approval:
-        fields.fault("tool", "approval_unavailable", f"{spec.name} needs an approval; these are not available yet.")
+        message = f"{spec.name} needs an approval; approvals are not available yet."
+        fields.fault("tool", "approval_unavailable", message)
     if fields.given("arguments") and not isinstance(fields.raw["arguments"], dict):
         return  # said already
     for fault in registry.faults(spec, step.arguments, skip=references.has_reference):
@@ -230,9 +241,11 @@ def _collect(template: Any, path: str, draft: _Draft, faults: Faults) -> None:
 
 def _check_amounts(drafts: list[_Draft], faults: Faults) -> None:
     if sum(len(draft.found) for draft in drafts) > MAX_REFERENCES:
-        faults.fatal("steps", "too_many_references", f"A plan has at most {MAX_REFERENCES:,} references.")
+        message = f"A plan has at most {MAX_REFERENCES:,} references."
+        faults.fatal("steps", "too_many_references", message)
     if sum(len(draft.explicit) for draft in drafts) > MAX_DEPENDENCIES:
-        faults.fatal("steps", "too_many_dependencies", f"A plan has at most {MAX_DEPENDENCIES:,} dependencies.")
+        message = f"A plan has at most {MAX_DEPENDENCIES:,} dependencies."
+        faults.fatal("steps", "too_many_dependencies", message)
 
 
 def _linked(draft: _Draft, keys: Mapping[str, int], faults: Faults) -> PlanStep:
@@ -248,7 +261,8 @@ def _is_known(
     where: str, key: str, what: str, draft: _Draft, keys: Mapping[str, int], faults: Faults
 ) -> bool:
     if key == draft.step.key:
-        faults.add(where, "self_dependency", f"The step {shown(key)} cannot wait for itself; remove this {what}.")
+        message = f"The step {shown(key)} cannot wait for itself; remove this {what}."
+        faults.add(where, "self_dependency", message)
     elif key not in keys:
         hint = " Write $${ for a literal ${." if what == "reference" else ""
         message = f"There is no step {shown(key)} in this plan.{faults.hint(key, keys)}{hint}"
@@ -257,7 +271,7 @@ def _is_known(
 
 
 def _check_cycles(steps: tuple[PlanStep, ...], keys: Mapping[str, int], faults: Faults) -> None:
-    graph: dict[str, tuple[str, ...]] = {key: () for key in keys}
+    graph: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
     for step in steps:
         if step.key in keys:
             graph[step.key] += step.depends_on  # of both, where a key is taken twice

@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentsys.core.errors import PathFailed, PathInvalid, PayloadTooLarge, ReferenceFailed, ReferenceInvalid
-from agentsys.core.paths import QUOTED, Budget, Path, compile_path, to_text, weigh
+from agentsys.core.path_evaluation import Budget, to_text, weigh
+from agentsys.core.paths import QUOTED, Path, compile_path
 
 RESERVED = ("input", "files", "goal")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?![A-Za-z0-9_])")
@@ -74,8 +75,12 @@ def names(template: Any) -> set[str]:
         ReferenceInvalid: a reference is not well written.
         PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``.
     """
-    return {piece.name for _, text in _texts(template, "", 0) for piece in _sound_pieces(text)
-            if isinstance(piece, Reference)}
+    return {
+        piece.name
+        for _, text in _texts(template, "", 0)
+        for piece in _sound_pieces(text)
+        if isinstance(piece, Reference)
+    }
 
 
 def inspect(template: Any, path: str = "") -> Found:
