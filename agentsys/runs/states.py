@@ -70,6 +70,6 @@ RUN_MOVES: dict[str, frozenset[str]] = {
     "queued": frozenset({"running", "paused"}) | _STOPS,
     "running": frozenset({"waiting", "paused", "succeeded"}) | _STOPS,
     "waiting": frozenset({"running", "paused", "succeeded"}) | _STOPS,
-    "paused": frozenset({"queued", "running", "waiting"}) | _STOPS,
+    "paused": frozenset({"queued", "running", "waiting", "succeeded"}) | _STOPS,
     "cancelling": frozenset({"cancelled", "failed"}),
 }

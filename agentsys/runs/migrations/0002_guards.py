@@ -35,7 +35,7 @@ BEGIN
         WHEN 'queued'     THEN NEW.status IN ('running', 'paused', 'cancelling', 'cancelled', 'failed')
         WHEN 'running'    THEN NEW.status IN ('waiting', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'waiting'    THEN NEW.status IN ('running', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
-        WHEN 'paused'     THEN NEW.status IN ('queued', 'running', 'waiting', 'cancelling', 'cancelled', 'failed')
+        WHEN 'paused'     THEN NEW.status IN ('queued', 'running', 'waiting', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'cancelling' THEN NEW.status IN ('cancelled', 'failed')
         ELSE false END)
     THEN

@@ -110,9 +110,14 @@ class StepEdge(models.Model):
     """``child`` waits for ``parent``; both of one run."""
 
     workspace_id = models.UUIDField()
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
-    parent = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+", db_index=False)
-    child = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+")
+    # Steps leave only with their run, so the tie to the run is the only one that needs a constraint.
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edges", db_constraint=False)
+    parent = models.ForeignKey(
+        Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
+    child = models.ForeignKey(
+        Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["parent", "child"], name="stepedge_once")]
@@ -123,10 +128,10 @@ class Attempt(models.Model):
 
     id = models.UUIDField(primary_key=True)
     workspace_id = models.UUIDField()
-    run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
+    step = models.ForeignKey(
+        Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
     )
-    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False)
     number = models.PositiveIntegerField()
     worker = models.CharField(max_length=200)
     outcome = models.CharField(max_length=10)  # the state it left the step in, or "fenced", "crashed", "released"

@@ -1,0 +1,76 @@
+-- name: claim
+-- ready -> running.  Locks one step and its run together and waits for neither, so it cannot deadlock with
+-- the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP LOCKED twice; one lane
+-- by equality lets the index give the order.  The event and the run's first move go along.
+WITH c AS MATERIALIZED (
+    SELECT s.id, r.id AS run_id, r.status AS run_status, r.started_at AS run_started_at
+      FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+     WHERE s.status = 'ready' AND s.lane = %(lane)s
+     ORDER BY s.fair_key
+     LIMIT 1
+       FOR NO KEY UPDATE OF s, r SKIP LOCKED
+), step AS (
+    UPDATE runs_step s
+       SET status = 'running', attempt = s.attempt + 1, claim_token = %(token)s::uuid, lease_owner = %(owner)s,
+           lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
+           claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
+      FROM c
+     WHERE s.id = c.id AND s.status = 'ready'
+    RETURNING s.*
+), run AS (
+    UPDATE runs_run r
+       SET event_seq = r.event_seq + CASE WHEN c.run_status = 'queued' THEN 2 ELSE 1 END,
+           status = CASE WHEN c.run_status = 'queued' THEN 'running' ELSE r.status END,
+           started_at = coalesce(r.started_at, clock_timestamp())
+      FROM c JOIN step ON step.id = c.id
+     WHERE r.id = c.run_id
+    RETURNING r.id, r.event_seq, r.open_steps, r.plan_version, r.status
+), event AS (
+    INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
+    SELECT step.workspace_id, step.run_id, run.event_seq - 1, 'run.running', '', clock_timestamp(), '{}'::jsonb
+      FROM step, run, c WHERE c.run_status = 'queued'
+    UNION ALL
+    SELECT step.workspace_id, step.run_id, run.event_seq, 'step.started', step.key, clock_timestamp(),
+           jsonb_build_object('attempt', step.attempt, 'worker', step.lease_owner)
+      FROM step, run
+)
+SELECT step.*, run.open_steps AS run_open_steps, run.plan_version AS run_plan_version FROM step, run;
+
+-- name: claimed_by_token
+-- Did a claim whose answer was lost happen?
+SELECT s.*, r.open_steps AS run_open_steps, r.plan_version AS run_plan_version
+  FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+ WHERE s.status = 'running' AND s.claim_token = %(token)s::uuid;
+
+-- name: heartbeat
+-- running stays running: the lease of each claim this process still holds.  A token that does not come back
+-- has been fenced.  Steps in id order.
+WITH mine AS (
+    SELECT s.id FROM runs_step s
+     WHERE s.id = ANY(%(ids)s::bigint[]) AND s.claim_token = ANY(%(tokens)s::uuid[]) AND s.status = 'running'
+     ORDER BY s.id
+       FOR NO KEY UPDATE
+)
+UPDATE runs_step s
+   SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+  FROM mine, runs_run r
+ WHERE s.id = mine.id AND r.id = s.run_id
+RETURNING s.claim_token, r.cancel_at IS NOT NULL AS cancelled;
+
+-- name: open_gate
+-- The commit before an unsafe call: at most once a claim, never on a lease that is nearly gone, never in a
+-- run that stops.  No row: do not call.
+UPDATE runs_step s
+   SET effect_started_at = clock_timestamp()
+  FROM runs_run r
+ WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
+   AND s.effect_started_at IS NULL
+   AND s.lease_expires_at > clock_timestamp() + make_interval(secs => %(margin_s)s)
+   AND r.id = s.run_id AND r.cancel_at IS NULL
+RETURNING s.id;
+
+-- name: orphaned_claims
+-- Claims of this very process that it does not know of: their answer was lost with a connection.
+SELECT s.id, s.run_id, s.claim_token FROM runs_step s
+ WHERE s.status = 'running' AND s.lease_owner = %(owner)s AND s.claim_token <> ALL(%(tokens)s::uuid[])
+   AND s.claimed_at < clock_timestamp() - interval '5 seconds';

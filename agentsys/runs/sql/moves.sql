@@ -1,0 +1,150 @@
+-- name: lock_run
+-- The first lock of every transaction that moves a run; the row as it is under the lock.
+SELECT * FROM runs_run WHERE id = %(run_id)s FOR NO KEY UPDATE;
+
+-- name: leave_running
+-- running -> %(to)s while the claim still holds; under the run's lock.
+UPDATE runs_step s
+   SET status = %(to)s, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
+       failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
+       lease_expires_at = NULL,
+       effect_started_at = CASE WHEN %(to)s NOT IN ('ready', 'sleeping') THEN s.effect_started_at END,
+       available_at = CASE WHEN %(at)s::timestamptz IS NOT NULL THEN %(at)s::timestamptz
+                           WHEN %(delay_s)s::float8 IS NOT NULL
+                           THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
+       ready_at = CASE WHEN %(to)s = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+       finished_at = CASE WHEN %(to)s IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+ WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
+RETURNING s.*;
+
+-- name: leave_waiting
+-- waiting -> %(to)s by a counterpart's word; under the run's lock.
+UPDATE runs_step s
+   SET status = %(to)s, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
+       effect_started_at = CASE WHEN %(to)s = 'ready' THEN NULL ELSE s.effect_started_at END,
+       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint,
+       ready_at = CASE WHEN %(to)s = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+       finished_at = CASE WHEN %(to)s = 'ready' THEN NULL ELSE clock_timestamp() END
+ WHERE s.run_id = %(run_id)s AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s
+RETURNING s.*;
+
+-- name: insert_attempt
+INSERT INTO runs_attempt (id, workspace_id, run_id, step_id, number, worker, outcome, error, started_at, ended_at)
+VALUES (%(token)s, %(workspace_id)s, %(run_id)s, %(step_id)s, %(number)s, %(worker)s, %(outcome)s, %(error)s::jsonb,
+        %(started_at)s, clock_timestamp())
+ON CONFLICT (id) DO NOTHING;
+
+-- name: join_children
+-- blocked -> ready for each child of a parent that has ended; under the run's lock, so a plain decrement.
+UPDATE runs_step c
+   SET deps_left = c.deps_left - 1,
+       status = CASE WHEN c.deps_left > 1 THEN 'blocked' ELSE 'ready' END,
+       ready_at = CASE WHEN c.deps_left > 1 THEN NULL ELSE clock_timestamp() END,
+       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
+  FROM runs_stepedge e
+ WHERE e.parent_id = %(step_id)s AND c.id = e.child_id AND c.status = 'blocked'
+   AND (NOT %(failed)s OR c.if_failed = 'null')
+RETURNING c.id, c.key, c.status, c.lane;
+
+-- name: skip_children
+-- blocked -> skipped for each child that needs what a failed or skipped parent did not give.
+UPDATE runs_step c
+   SET status = 'skipped', reason = 'parent', deps_left = c.deps_left - 1, finished_at = clock_timestamp()
+  FROM runs_stepedge e
+ WHERE e.parent_id = %(step_id)s AND c.id = e.child_id AND c.status = 'blocked' AND c.if_failed = 'skip'
+RETURNING c.id, c.key;
+
+-- name: cancel_open
+-- Everything of a run that is not running and not final -> cancelled; in id order under the run's lock.
+WITH open AS (
+    SELECT id, status FROM runs_step
+     WHERE run_id = %(run_id)s AND status IN ('blocked', 'queued', 'ready', 'sleeping', 'waiting')
+     ORDER BY id FOR NO KEY UPDATE
+)
+UPDATE runs_step s SET status = 'cancelled', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
+  FROM open WHERE s.id = open.id
+RETURNING s.id, s.key, open.status AS was;
+
+-- name: save_run
+-- The run's new state and counters; under its lock.
+UPDATE runs_run
+   SET status = %(status)s, reason = %(reason)s, error = %(error)s::jsonb, result = %(result)s::jsonb,
+       stop_reason = %(stop_reason)s, parked_reason = %(parked_reason)s, retryable = %(retryable)s,
+       event_seq = %(event_seq)s, open_steps = %(open_steps)s, active_steps = %(active_steps)s,
+       steps_done = %(steps_done)s, plan_version = %(plan_version)s, answer = %(answer)s::jsonb,
+       tool_calls = tool_calls + %(tool_calls)s, model_calls = model_calls + %(model_calls)s,
+       input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
+       cost_usd = cost_usd + %(cost_usd)s,
+       cancel_at = CASE WHEN %(cancelling)s THEN coalesce(cancel_at, clock_timestamp()) ELSE cancel_at END,
+       finished_at = CASE WHEN %(final)s THEN clock_timestamp() END
+ WHERE id = %(run_id)s;
+
+-- name: insert_events
+INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
+SELECT %(workspace_id)s, %(run_id)s, e.seq, e.type, e.step, clock_timestamp(), e.data
+  FROM jsonb_to_recordset(%(events)s::jsonb) AS e(seq int, type text, step text, data jsonb);
+
+-- name: insert_run
+-- One statement: the run, its steps, their edges, its first event; nothing at all when the key is taken.
+WITH run AS (
+    INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
+        plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
+        parked_reason, retryable, event_seq, open_steps, active_steps, steps_done, input_tokens, output_tokens, cost_usd,
+        model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, created_at)
+    VALUES (%(id)s, %(workspace_id)s, %(agent_version_id)s, %(created_by_id)s, '', 0, %(goal)s, %(plan)s::jsonb,
+        %(answer)s::jsonb, 0, %(input)s::jsonb, %(model)s, %(output_schema)s::jsonb, 'live', %(labels)s::jsonb,
+        %(limits)s::jsonb, %(priority)s, 'queued', %(reason)s, '', '', false, 1, %(open_steps)s, %(active_steps)s,
+        0, 0, 0, 0, 0, 0, %(idempotency_key)s, %(request_digest)s, %(start_at)s::timestamptz,
+        clock_timestamp() + make_interval(secs => %(deadline_s)s::float8), clock_timestamp())
+    ON CONFLICT (workspace_id, idempotency_key) DO NOTHING
+    RETURNING id, workspace_id, priority, start_at
+), step AS (
+    INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
+        on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
+        slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
+    SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
+        s.effect, s.on_error, s.if_failed, s.approval, 0, s.timeout_s, s.max_attempts,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.start_at > clock_timestamp() THEN 'sleeping' ELSE 'ready' END,
+        CASE WHEN s.deps_left = 0 AND run.start_at > clock_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
+        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false,
+        CASE WHEN s.deps_left = 0 AND run.start_at > clock_timestamp() THEN run.start_at END, 0, 0, 0, '',
+        clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
+      FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
+        arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
+        timeout_s float8, max_attempts int, deps_left int)
+     ORDER BY s.n
+    RETURNING id, key, run_id, workspace_id
+), edge AS (
+    INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
+    SELECT p.workspace_id, p.run_id, p.id, c.id
+      FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
+      JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
+), event AS (
+    INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
+    SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run
+)
+SELECT id FROM run;
+
+-- name: insert_steps
+-- New steps of a live run and their edges; under its lock.  Their parents are among them.
+WITH step AS (
+    INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
+        on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
+        slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at)
+    SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
+        s.effect, s.on_error, s.if_failed, s.approval, %(plan_version)s, s.timeout_s, s.max_attempts,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' ELSE 'ready' END, '', s.deps_left,
+        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false, 0, 0, 0, '',
+        clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
+      FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
+        arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
+        timeout_s float8, max_attempts int, deps_left int)
+     ORDER BY s.n
+    RETURNING id, key, status, lane
+), edge AS (
+    INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
+    SELECT %(workspace_id)s, %(run_id)s, p.id, c.id
+      FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
+      JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
+)
+SELECT lane, status FROM step;

@@ -1,0 +1,53 @@
+-- name: lock_job
+-- One sweeper at a time does a job; the lock ends with the transaction, so pgbouncer may pool it.
+SELECT pg_try_advisory_xact_lock(hashtext('agentsys.' || %(job)s)) AS mine;
+
+-- name: due_sleepers
+-- sleeping -> ready once their time has come.  No counter of the run changes, so no run is locked.
+WITH due AS (
+    SELECT id FROM runs_step WHERE status = 'sleeping' AND available_at <= clock_timestamp()
+     ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE runs_step s
+   SET status = 'ready', ready_at = clock_timestamp(), fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
+  FROM due WHERE s.id = due.id
+RETURNING s.lane;
+
+-- name: expired_leases
+-- Running steps whose lease ran out.  After PostgreSQL was away every lease looks expired: nobody is judged
+-- before a whole lease has passed since it came back.
+SELECT id, run_id, claim_token FROM runs_step
+ WHERE status = 'running' AND lease_expires_at < clock_timestamp()
+   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)
+ ORDER BY lease_expires_at LIMIT %(limit)s;
+
+-- name: lease_owners
+-- Who holds leases.
+SELECT DISTINCT lease_owner FROM runs_step WHERE status = 'running';
+
+-- name: leases_of
+SELECT id, run_id, claim_token FROM runs_step WHERE status = 'running' AND lease_owner = %(owner)s;
+
+-- name: past_deadline
+SELECT id FROM runs_run WHERE finished_at IS NULL AND deadline_at < clock_timestamp() AND status <> 'cancelling'
+ ORDER BY deadline_at LIMIT %(limit)s;
+
+-- name: due_lanes
+-- Lanes with a step that could have been claimed a second ago.
+SELECT DISTINCT lane FROM runs_step
+ WHERE status = 'ready' AND ready_at < clock_timestamp() - make_interval(secs => %(older_than_s)s);
+
+-- name: stuck_runs
+-- Live runs that nothing moves: no active step, no counterpart, not just made.  An alarm, and repaired.
+SELECT r.id FROM runs_run r
+ WHERE r.finished_at IS NULL AND r.created_at < clock_timestamp() - interval '5 seconds'
+   AND r.status IN ('queued', 'running', 'cancelling')
+   AND NOT EXISTS (SELECT 1 FROM runs_step s
+                    WHERE s.run_id = r.id AND s.status IN ('queued', 'ready', 'running', 'sleeping'))
+ LIMIT %(limit)s;
+
+-- name: recount
+SELECT count(*) FILTER (WHERE status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')) AS open_steps,
+       count(*) FILTER (WHERE status IN ('queued', 'ready', 'running', 'sleeping')) AS active_steps,
+       count(*) FILTER (WHERE status = 'waiting') AS waiting_steps
+  FROM runs_step WHERE run_id = %(run_id)s;

@@ -1,0 +1,172 @@
+"""One transaction that moves one run: lock it, move its steps, save it once with its events.
+
+``claim`` and ``complete`` do the same in one statement each, for the steady state; all rarer moves go
+through here.  The rules that turn counters into a run's status are in :meth:`Change._settle`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from psycopg.types.json import Jsonb
+
+from agentsys.core import db
+from agentsys.core.errors import AgentSysError, NotFound
+from agentsys.runs import results
+
+from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepStatus
+from .claims import Result
+from .sql import SQL
+
+_SAVED = (
+    "status", "reason", "stop_reason", "parked_reason", "retryable", "event_seq", "open_steps", "active_steps",
+    "steps_done", "plan_version",
+)  # fmt: skip
+
+
+def jsonb(value: Any) -> Jsonb | None:
+    """JSON null and SQL NULL are one for us: absent."""
+    return None if value is None else Jsonb(value)
+
+
+@dataclass
+class Change:
+    """A locked run and what is to be written of it; ``lanes`` to ring after the commit."""
+
+    run: db.Row
+    lanes: list[str] = field(default_factory=list)
+    _events: list[dict[str, Any]] = field(default_factory=list)
+    _costs: dict[str, Any] = field(
+        default_factory=lambda: {
+            "tool_calls": 0, "model_calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": Decimal(0),
+        }
+    )  # fmt: skip
+    _cancelling: bool = False
+
+    @property
+    def is_final(self) -> bool:
+        return self.run["status"] in RUN_FINAL
+
+    def event(self, type_: str, step: str = "", **data: Any) -> None:
+        self.run["event_seq"] += 1
+        self._events.append({"seq": self.run["event_seq"], "type": type_, "step": step, "data": data})
+
+    def left(self, was: str, to: str) -> None:
+        """Count one step's move from ``was`` to ``to``."""
+        self.run["active_steps"] += (to in STEP_ACTIVE) - (was in STEP_ACTIVE)
+        if to in (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED):
+            self.run["open_steps"] -= 1
+        if to in (StepStatus.SUCCEEDED, StepStatus.FAILED):
+            self.run["steps_done"] += 1
+
+    def cost(self, kind: str, result: Result) -> None:
+        for name, amount in result.costs().items():
+            self._costs[name] += amount
+        self._costs["tool_calls"] += kind == "tool"
+
+    def park(self, reason: str) -> None:
+        self.run["parked_reason"] = reason
+
+    def stop(self, *, reason: str, error: AgentSysError | None, step_reason: str = "run") -> None:
+        """Cancel whatever is not running; the run ends failed (with ``error``) or cancelled once drained."""
+        if self.run["status"] == RunStatus.CANCELLING:
+            return
+        if error is not None:
+            self.run["error"], self.run["retryable"] = error.as_dict(), error.retryable
+        self.run["stop_reason"] = reason
+        self._turn(RunStatus.CANCELLING, reason if error is None else "policy")
+        self._cancelling = True
+        for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=step_reason):
+            self.left(row["was"], StepStatus.CANCELLED)
+            self.event("step.cancelled", row["key"])
+
+    def join(self, step_id: int, *, failed: bool = False) -> None:
+        """Tell the children of a step that it has ended; a failed one skips those that need it, and theirs."""
+        ended = [(step_id, failed)]
+        while ended:
+            parent, bad = ended.pop()
+            params = {"step_id": parent, "failed": bad, "priority": self.run["priority"]}
+            for row in db.rows(SQL["join_children"], **params):
+                self._joined(row)
+            if not bad:
+                continue
+            for row in db.rows(SQL["skip_children"], step_id=parent):
+                self.left(StepStatus.BLOCKED, StepStatus.SKIPPED)
+                self.event("step.skipped", row["key"])
+                ended.append((row["id"], True))
+
+    def _joined(self, row: db.Row) -> None:
+        if row["status"] == StepStatus.READY:
+            self.left(StepStatus.BLOCKED, StepStatus.READY)
+            self.lanes.append(row["lane"])
+
+    def save(self) -> None:
+        """Settle the status, then write the run and its events."""
+        if self.is_final:
+            return
+        self._settle()
+        run = self.run
+        db.rows(
+            SQL["save_run"],
+            run_id=run["id"],
+            **{name: run[name] for name in _SAVED},
+            error=jsonb(run["error"]),
+            result=jsonb(run["result"]),
+            answer=jsonb(run["answer"]),
+            cancelling=self._cancelling,
+            final=self.is_final,
+            **self._costs,
+        )
+        if self._events:
+            db.rows(
+                SQL["insert_events"], workspace_id=run["workspace_id"], run_id=run["id"], events=Jsonb(self._events)
+            )
+
+    def _settle(self) -> None:
+        run = self.run
+        if run["open_steps"] == 0:
+            self._end()
+        elif run["status"] == RunStatus.RUNNING and run["active_steps"] == 0:
+            self._turn(RunStatus.WAITING, run["parked_reason"])
+        elif run["status"] == RunStatus.WAITING and run["active_steps"] > 0:
+            self._turn(RunStatus.RUNNING, "")
+
+    def _end(self) -> None:
+        if self.run["status"] == RunStatus.CANCELLING:
+            to = RunStatus.CANCELLED if self.run["error"] is None else RunStatus.FAILED
+            self._turn(to, self.run["stop_reason"])
+            return
+        self.run["result"], self.run["error"] = results.make(self.run["answer"], _outputs(self.run), self.run)
+        if self.run["error"] is None:
+            self._turn(RunStatus.SUCCEEDED, "complete")
+        else:
+            self._turn(RunStatus.FAILED, "error")
+
+    def _turn(self, status: str, reason: str) -> None:
+        self.run["status"], self.run["reason"] = str(status), reason
+        self.event(f"run.{status}", reason=reason)
+
+
+def _outputs(run: db.Row) -> dict[str, Any]:
+    keys = results.keys_of(run["answer"])
+    return {row["key"]: row["output"] for row in db.rows(SQL["ending_inputs"], run_id=run["id"], keys=keys)}
+
+
+@contextmanager
+def locked(run_id: UUID) -> Iterator[Change]:
+    """Open a transaction with this run locked; save what was changed when the block ends well.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    with transaction.atomic(durable=True):
+        row = db.row(SQL["lock_run"], run_id=run_id)
+        if row is None:
+            raise NotFound("There is no such run.")
+        change = Change(row)
+        yield change
+        change.save()

@@ -1,0 +1,256 @@
+"""The rarer ways out of ``running`` and ``waiting``; each is one transaction on one locked run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from agentsys.core import backoff, db
+from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
+
+from ..states import RunStatus, StepStatus
+from .change import Change, jsonb, locked
+from .claims import Claim, Result
+from .complete import usage_of
+from .create import NewSteps, insert_steps
+from .sql import SQL
+
+MAX_CRASHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an attempt ended badly, and the run's reason should the run fail for it."""
+
+    error: AgentSysError
+    reason: str
+
+
+def fail(claim: Claim, fault: Fault) -> Sequence[str]:
+    """running -> sleeping (another try), waiting (nobody knows whether it happened) or failed.
+
+    Returns:
+        Lanes to ring.
+
+    Raises:
+        LeaseLost: the step is no longer ours.
+    """
+    return db.persistent(lambda: _fail(claim, fault), for_s=settings.LEASE_S)
+
+
+def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
+    with locked(claim.run_id) as change:
+        if change.run["status"] == RunStatus.CANCELLING:
+            _leave(change, claim, StepStatus.CANCELLED, error=fault.error, reason="run")
+        elif isinstance(fault.error, OutcomeUnknown):
+            _park_unknown(change, claim, fault.error)
+        elif fault.error.retryable and claim.failures + fault.error.uses_attempt < claim.max_attempts:
+            delay_s = _delay_s(claim, fault.error)
+            _leave(
+                change, claim, StepStatus.SLEEPING, error=fault.error, reason="retry",
+                failed=fault.error.uses_attempt, delay_s=delay_s,
+            )  # fmt: skip
+            change.event("step.retrying", claim.key, error=fault.error.as_dict(), delay_s=round(delay_s, 3))
+        else:
+            _fail_for_good(change, claim, fault)
+    return change.lanes
+
+
+def _fail_for_good(change: Change, claim: Claim, fault: Fault) -> None:
+    row = _leave(change, claim, StepStatus.FAILED, error=fault.error, failed=True)
+    _after_failure(change, row, fault)
+
+
+def _after_failure(change: Change, step: db.Row, fault: Fault) -> None:
+    change.event("step.failed", step["key"], error=fault.error.as_dict(), attempt=step["attempt"])
+    if step["on_error"] == "continue":
+        change.join(step["id"], failed=True)
+    else:
+        change.stop(reason=fault.reason, error=fault.error)
+
+
+def _park_unknown(change: Change, claim: Claim, error: AgentSysError) -> None:
+    change.park("outcome_unknown")
+    _leave(change, claim, StepStatus.WAITING, error=error, reason="outcome_unknown")
+    change.event("step.waiting", claim.key, reason="outcome_unknown", error=error.as_dict())
+
+
+def _delay_s(claim: Claim, error: AgentSysError) -> float:
+    asked = error.data.get("retry_after_s")
+    if isinstance(asked, int | float):
+        return max(0.0, float(asked))
+    return backoff.half_jitter(
+        claim.failures + 1, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S
+    )
+
+
+def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None = None) -> None:
+    """running -> sleeping until a time; the step is claimed again then.  Uses up no try.
+
+    Raises:
+        LeaseLost: the step is no longer ours.
+    """
+
+    def work() -> None:
+        with locked(claim.run_id) as change:
+            if change.run["status"] == RunStatus.CANCELLING:
+                _leave(change, claim, StepStatus.CANCELLED, reason="run")
+                return
+            row = _leave(change, claim, StepStatus.SLEEPING, reason="timer", at=until, delay_s=delay_s)
+            change.event("step.sleeping", claim.key, until=row["available_at"].isoformat())
+
+    db.persistent(work, for_s=settings.LEASE_S)
+
+
+def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
+    """running -> succeeded for a step whose output is more steps of its run (a plan).
+
+    Raises:
+        LeaseLost: the step is no longer ours.
+    """
+
+    def work() -> Sequence[str]:
+        with locked(claim.run_id) as change:
+            _leave(change, claim, StepStatus.SUCCEEDED, result=result)
+            change.event("step.succeeded", claim.key, attempt=claim.attempt)
+            change.cost(claim.kind, result)
+            if change.run["status"] != RunStatus.CANCELLING:
+                insert_steps(change, steps)
+        return change.lanes
+
+    return db.persistent(work, for_s=settings.LEASE_S)
+
+
+def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[str]:
+    """running -> ready, or waiting if an unsafe call may have happened, or failed after three crashes.
+
+    Args:
+        why: ``lease`` (it has run out; checked again under the lock), ``dead`` (its process has ended) or
+            ``released`` (its process gives it up; no crash is counted).
+
+    Returns:
+        Lanes to ring; empty too when the step was no longer held by ``token``.
+    """
+    crashed = why != "released"
+    with locked(run_id) as change:
+        held = db.row(_HELD, step_id=step_id, token=token)
+        if held is None or (why == "lease" and not held["expired"]):
+            return ()
+        _give_back(change, held, why, crashed)
+    return change.lanes
+
+
+_HELD = """
+SELECT *, lease_expires_at < clock_timestamp() AS expired FROM runs_step
+ WHERE id = %(step_id)s AND claim_token = %(token)s AND status = 'running' FOR NO KEY UPDATE
+"""
+
+
+def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
+    unknown = held["effect_started_at"] is not None
+    if unknown:
+        error: AgentSysError = OutcomeUnknown(
+            "The worker ended during a call that must not be repeated.", tool=held["tool"]
+        )
+        change.park("outcome_unknown")
+        _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown", outcome=why)
+        change.event("step.waiting", held["key"], reason="outcome_unknown", error=error.as_dict())
+    elif change.run["status"] == RunStatus.CANCELLING:
+        _move(change, held, StepStatus.CANCELLED, reason="run", outcome=why)
+    elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
+        poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
+        row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome="crashed")
+        _after_failure(change, row, Fault(poison, "poison"))
+    else:
+        _move(change, held, StepStatus.READY, crashed=crashed, outcome="crashed" if crashed else "released")
+        change.event("step.released", held["key"], why=why)
+        change.lanes.append(held["lane"])
+
+
+def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequence[str] | None:
+    """waiting(outcome_unknown) -> succeeded, ready or failed, by somebody's word (done, not_done, failed).
+
+    Returns:
+        Lanes to ring, or None when the step does not wait for this.
+    """
+    to = {"done": StepStatus.SUCCEEDED, "not_done": StepStatus.READY, "failed": StepStatus.FAILED}[outcome]
+    error = None if outcome != "failed" else AgentSysError("Somebody decided that the call has failed.")
+    with locked(run_id) as change:
+        row = db.row(
+            SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
+            output=jsonb(result), error=jsonb(error and error.as_dict()),
+        )  # fmt: skip
+        if row is None:
+            return None
+        change.left(StepStatus.WAITING, to)
+        change.event("step.resolved", key, outcome=outcome)
+        if error is not None:
+            _after_failure(change, row, Fault(error, "tool"))
+        elif to == StepStatus.READY:
+            change.lanes.append(row["lane"])
+        else:
+            change.event("step.succeeded", key, attempt=row["attempt"])
+            change.join(row["id"])
+    return change.lanes
+
+
+def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None) -> bool:
+    """Any live state -> cancelling, and on to cancelled or failed once nothing runs; False if it had ended."""
+    with locked(run_id) as change:
+        if change.is_final:
+            return False
+        change.stop(reason=reason, error=error)
+    return True
+
+
+def _leave(change: Change, claim: Claim, to: StepStatus, **how: Any) -> db.Row:
+    """Move a claimed step, and write its attempt.
+
+    Raises:
+        LeaseLost: the claim holds it no longer.
+    """
+    held = {
+        "id": claim.id, "claim_token": claim.claim_token, "run_id": claim.run_id, "workspace_id": claim.workspace_id,
+    }  # fmt: skip
+    return _move(change, held, to, **how)
+
+
+def _move(
+    change: Change,
+    held: db.Row,
+    to: StepStatus,
+    *,
+    result: Result | None = None,
+    error: AgentSysError | None = None,
+    reason: str = "",
+    failed: bool = False,
+    crashed: bool = False,
+    at: datetime | None = None,
+    delay_s: float | None = None,
+    outcome: str = "",
+) -> db.Row:
+    row = db.row(
+        SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
+        output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
+        error=jsonb(error and error.as_dict()), failed=int(failed), crashed=int(crashed),
+        at=at, delay_s=delay_s,
+    )  # fmt: skip
+    if row is None:
+        raise LeaseLost(step=held["id"])
+    change.left(StepStatus.RUNNING, to)
+    if to == StepStatus.CANCELLED:
+        change.event("step.cancelled", row["key"])
+    write_attempt(row, token=held["claim_token"], outcome=outcome or to.value, error=error)
+    return row
+
+
+def write_attempt(row: db.Row, *, token: UUID, outcome: str, error: AgentSysError | None = None) -> None:
+    """Keep what became of an attempt; the first word on a token stays."""
+    db.rows(
+        SQL["insert_attempt"], token=token, workspace_id=row["workspace_id"], run_id=row["run_id"], step_id=row["id"],
+        number=row["attempt"], worker=row["lease_owner"], outcome=outcome, error=jsonb(error and error.as_dict()),
+        started_at=row["claimed_at"],
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""What a crash, a race or a lost bell left behind, found by time.  Each sweep is safe to repeat and to race."""
+
+import logging
+from collections.abc import Callable
+
+from django.conf import settings
+from django.db import transaction
+
+from agentsys.core import db
+from agentsys.core.errors import AgentSysError, DeadlineExceeded
+
+from . import moves
+from .change import locked
+from .sql import SQL
+
+logger = logging.getLogger(__name__)
+BATCH = 500
+
+
+def wake_sleepers() -> list[str]:
+    """sleeping -> ready for every step whose time has come; the lanes to ring."""
+    with transaction.atomic():
+        if not _mine("sleepers"):
+            return []
+        return [row["lane"] for row in db.rows(SQL["due_sleepers"], limit=BATCH)]
+
+
+def reap_expired() -> list[str]:
+    """Take steps from workers whose lease has run out; the lanes to ring."""
+    return _give_back(db.rows(SQL["expired_leases"], lease_s=settings.LEASE_S, limit=BATCH), "lease")
+
+
+def reap_dead(is_dead: Callable[[str], bool]) -> list[str]:
+    """Take steps from processes that are known to have ended, without waiting for their leases."""
+    owners = [row["lease_owner"] for row in db.rows(SQL["lease_owners"])]
+    held = [row for owner in owners if is_dead(owner) for row in db.rows(SQL["leases_of"], owner=owner)]
+    return _give_back(held, "dead")
+
+
+def _give_back(held: list[db.Row], why: str) -> list[str]:
+    lanes: list[str] = []
+    for row in held:
+        lanes += db.retrying(
+            lambda row=row: moves.give_back(row["id"], row["run_id"], row["claim_token"], why=why)  # type: ignore[misc]
+        )
+    return lanes
+
+
+def end_past_deadline() -> None:
+    """Fail the runs whose deadline has passed."""
+    for row in db.rows(SQL["past_deadline"], limit=BATCH):
+        moves.stop(row["id"], reason="deadline", error=DeadlineExceeded())
+
+
+def due_lanes(*, older_than_s: float) -> list[str]:
+    """Lanes with a step that has been ready for so long that its bell must be lost."""
+    return [row["lane"] for row in db.rows(SQL["due_lanes"], older_than_s=older_than_s)]
+
+
+def repair_stuck() -> int:
+    """Count the steps of runs that nothing moves, and let their status follow; an error in the log each.
+
+    Returns:
+        How many there were; any but 0 is a defect of the engine.
+    """
+    stuck = db.rows(SQL["stuck_runs"], limit=BATCH)
+    for row in stuck:
+        logger.error("run %s had no live step; repaired", row["id"])
+        with locked(row["id"]) as change:
+            counts = db.rows(SQL["recount"], run_id=row["id"])[0]
+            if counts["active_steps"]:
+                continue
+            change.run |= {name: counts[name] for name in ("open_steps", "active_steps")}
+            if counts["open_steps"] and not counts["waiting_steps"]:
+                change.stop(reason="error", error=AgentSysError("The run could not go on; retry it."))
+    return len(stuck)
+
+
+def _mine(job: str) -> bool:
+    row = db.row(SQL["lock_job"], job=job)
+    return bool(row and row["mine"])
