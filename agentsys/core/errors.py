@@ -14,6 +14,8 @@ class AgentSysError(Exception):
     http_status: ClassVar[int] = 500
     #: Whether doing the same thing again, later, may succeed.  Read by the retry policy.
     retryable: ClassVar[bool] = False
+    #: Whether such a failure counts against ``max_attempts``; being told to wait does not.
+    uses_attempt: ClassVar[bool] = True
 
     def __init__(self, message: str | None = None, /, **data: Any) -> None:
         self.message = message or (self.__doc__ or "").strip().splitlines()[0]
@@ -102,6 +104,12 @@ class StepTimeout(AgentSysError):
     """The step passed its time limit."""
 
     code, http_status, retryable = "step_timeout", 504, True
+
+
+class DeadlineExceeded(AgentSysError):
+    """The run did not end before its deadline."""
+
+    code, http_status = "deadline_exceeded", 504
 
 
 class OutputInvalid(AgentSysError):
