@@ -15,7 +15,7 @@ from ..states import Lane, StepKind
 from .change import Change, jsonb
 from .sql import SQL
 
-PLAN_KEY = "_plan"  # keys of plans begin with a letter or "_": a plan that takes this one is refused below
+PLAN_KEY = "plan.1"  # a dot: no key of a plan can be the same
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,117 @@
+"""The loop of a worker: claim, do, record, go on with the same run, wake whoever is next."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentsys.core import db
+from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, PlanInvalid
+
+from . import dispatch, handlers, leases
+from .leases import Held
+from .store import claims, complete, moves
+from .store.claims import Claim, Completion, Result
+from .store.create import steps_of
+
+logger = logging.getLogger(__name__)
+_TASKS = {"tool": "execute", "wait": "system", "delegate": "system"}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInfo:
+    """An attempt, as a task monitor shows it; ``task`` is the Celery task it counts as."""
+
+    id: str
+    task: str
+    run: str
+    step: str
+    tool: str
+    number: int
+
+
+class Observer(Protocol):
+    """Is told of every attempt; must be quick and never raise."""
+
+    def started(self, attempt: AttemptInfo) -> None: ...
+
+    def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None: ...
+
+
+def drain(lane: str, *, owner: str, observer: Observer, slice_s: float) -> int:
+    """Do what ``lane`` has due, run by run, for at most ``slice_s`` seconds and the step then under way.
+
+    Returns:
+        How many attempts were done; 0 when nothing was due: the bell rang twice, or someone was faster.
+    """
+    done, end = 0, time.monotonic() + slice_s
+    claim = claims.claim(lane, owner=owner)
+    while claim is not None:
+        done += 1
+        completion = _attempt(claim, observer, more=lambda: time.monotonic() < end)
+        dispatch.wake(completion.lanes)
+        claim = completion.next
+        if claim is None and time.monotonic() < end:
+            claim = claims.claim(lane, owner=owner)
+    db.release()
+    return done
+
+
+def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> Completion:
+    info = AttemptInfo(
+        str(claim.claim_token), _TASKS.get(claim.kind, "plan"), str(claim.run_id), claim.key, claim.tool, claim.attempt
+    )
+    held = leases.hold(claim)
+    observer.started(info)
+    begun = time.monotonic()
+    ok, text = True, "ok"
+    try:
+        return _record(held, _do(held), claim_next=more())
+    except LeaseLost:
+        ok, text = False, "fenced: another attempt holds the step"
+        return Completion()
+    except AgentSysError as error:
+        ok, text = False, f"{error.code}: {error.message}"[:500]
+        return _failed(held, error)
+    except Exception:  # a bug of ours: its text may hold secrets, so only the log gets it
+        logger.exception("step %s of run %s failed unexpectedly", claim.key, claim.run_id)
+        ok, text = False, AgentSysError.code
+        return _failed(held, AgentSysError())
+    finally:
+        leases.drop(held)
+        observer.ended(info, ok=ok, result=text, runtime_s=time.monotonic() - begun)
+
+
+def _do(held: Held) -> handlers.Outcome:
+    try:
+        return handlers.HANDLERS[held.claim.kind](held)
+    except AgentSysError as error:
+        raise held.judged(error) from error
+    finally:
+        db.release()
+
+
+def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Completion:
+    claim = held.claim
+    if isinstance(outcome, Result):
+        return complete.complete(claim, outcome, claim_next=claim_next)
+    if isinstance(outcome, handlers.Expand):
+        return Completion(lanes=moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools)))
+    moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
+    return Completion()
+
+
+def _failed(held: Held, error: AgentSysError) -> Completion:
+    try:
+        return Completion(lanes=moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error))))
+    except LeaseLost:
+        logger.info("the failure of step %s came after its lease", held.claim.key)
+        return Completion()
+
+
+def _reason(claim: Claim, error: AgentSysError) -> str:
+    """The run's reason, should it fail for this."""
+    if isinstance(error, GoalNotPlannable | PlanInvalid):
+        return "plan"
+    return {"tool": "tool", "wait": "error"}.get(claim.kind, "model")

@@ -1,0 +1,108 @@
+"""A run's files: rows in PostgreSQL, content stored once a workspace, never a local disk."""
+
+import hashlib
+from uuid import UUID
+
+from agentsys.core import db
+from agentsys.core.errors import InvalidInput, LeaseLost, NotFound, PayloadTooLarge
+from agentsys.tools.context import FileInfo, Listing
+
+from .models import RunFile
+from .store.claims import Claim
+
+MAX_FILES = 1000
+MAX_FILE_BYTES = 10_000_000
+MAX_NAME = 255
+
+_PUT = """
+WITH stored AS (
+    INSERT INTO runs_payload (workspace_id, sha256, size_bytes, content)
+    VALUES (%(workspace_id)s, %(sha256)s, %(size)s, %(content)s)
+    ON CONFLICT (workspace_id, sha256) DO UPDATE SET size_bytes = EXCLUDED.size_bytes
+    RETURNING id
+)
+INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
+SELECT %(workspace_id)s, %(run_id)s, %(name)s, stored.id, %(step)s, clock_timestamp() FROM stored
+ WHERE %(token)s::uuid IS NULL OR EXISTS (
+       SELECT 1 FROM runs_step s WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running')
+ON CONFLICT (run_id, name) DO UPDATE
+   SET payload_id = EXCLUDED.payload_id, written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
+RETURNING id
+"""
+
+
+def check_name(name: str) -> str:
+    """A file's name: no path, nothing invisible.
+
+    Raises:
+        InvalidInput: it is empty, too long, or has characters that a name may not have.
+    """
+    if not 0 < len(name) <= MAX_NAME or name in {".", ".."} or not name.isprintable() or set(name) & set("/\\"):
+        raise InvalidInput("A file's name is 1 to 255 visible characters without / and \\.", name=name[:MAX_NAME])
+    return name
+
+
+def put(
+    *, workspace_id: UUID, run_id: UUID, name: str, content: bytes, step: Claim | None = None
+) -> None:
+    """Write or replace a file; by a step only while its claim holds.
+
+    Raises:
+        PayloadTooLarge: more than 10 MB.
+        LeaseLost: ``step`` is no longer ours.
+    """
+    check_name(name)
+    if len(content) > MAX_FILE_BYTES:
+        raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes; this one has {len(content)}.", name=name)
+    written = db.row(
+        _PUT, workspace_id=workspace_id, run_id=run_id, name=name, content=content, size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(), step=step.key if step else "", step_id=step.id if step else None,
+        token=step.claim_token if step else None,
+    )  # fmt: skip
+    if written is None:
+        raise LeaseLost("The file was not written: the step is no longer ours.")
+
+
+def read(run_id: UUID | str, name: str) -> bytes:
+    """The whole content.
+
+    Raises:
+        NotFound: the run has no file of this name.
+    """
+    found = RunFile.objects.filter(run_id=run_id, name=name).select_related("payload").first()
+    if found is None:
+        raise NotFound(f"There is no file named {name!r} in this run.", file=name)
+    return bytes(found.payload.content)
+
+
+def listing(run_id: UUID | str) -> Listing:
+    """The run's files, by name."""
+    rows = RunFile.objects.filter(run_id=run_id).order_by("name").values_list("name", "payload__size_bytes")
+    return [FileInfo(name=name, size=size) for name, size in rows[:MAX_FILES]]
+
+
+class StepFiles:
+    """A run's files as a tool sees them; each call returns its connection at once."""
+
+    def __init__(self, claim: Claim) -> None:
+        self._claim = claim
+
+    def read(self, name: str) -> bytes:
+        try:
+            return read(self._claim.run_id, name)
+        finally:
+            db.release()
+
+    def write(self, name: str, content: bytes | str) -> None:
+        data = content.encode() if isinstance(content, str) else bytes(content)
+        claim = self._claim
+        try:
+            put(workspace_id=claim.workspace_id, run_id=claim.run_id, name=name, content=data, step=claim)
+        finally:
+            db.release()
+
+    def list(self) -> Listing:
+        try:
+            return listing(self._claim.run_id)
+        finally:
+            db.release()

@@ -1,0 +1,194 @@
+"""What each kind of step does.  No transaction and no connection is held while one works.
+
+A handler takes a held claim and returns what is to be recorded of it; it raises AgentSysError to fail.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+
+from agentsys.agents import answer, planner, references
+from agentsys.agents.models import AgentVersion
+from agentsys.agents.plan_types import Plan
+from agentsys.core import db
+from agentsys.core.errors import InvalidInput
+from agentsys.core.sanitize import clean
+from agentsys.tools import registry, runner
+from agentsys.tools.context import ToolContext
+from agentsys.tools.registry import ToolSpec
+
+from . import files
+from .leases import Held
+from .models import Run
+from .store.claims import Claim, Result
+from .store.sql import SQL
+
+#: Waits beyond this are a mistake in a plan.
+MAX_WAIT_S = 366 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Expand:
+    """The step's output is more steps."""
+
+    result: Result
+    plan: Plan
+    tools: Mapping[str, ToolSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """The step goes on at a time."""
+
+    until: datetime | None = None
+    delay_s: float | None = None
+
+
+Outcome = Result | Expand | Sleep
+
+
+def tool(held: Held) -> Outcome:
+    """Run a tool on its rendered arguments."""
+    claim = held.claim
+    spec = registry.get(claim.tool)
+    arguments = rendered(claim, claim.arguments or {})
+    held.context = ToolContext(
+        run_id=str(claim.run_id),
+        step_key=claim.key,
+        idempotency_key=claim.idempotency_key,
+        files=files.StepFiles(claim),
+        deadline_at=held.deadline_at,
+        ensure_lease=_ensure(held),
+        cancelled=held.cancelled,
+    )
+    db.release()
+    return Result(runner.run(spec, arguments, held.context))
+
+
+def _ensure(held: Held) -> Callable[[], None]:
+    def ensure() -> None:
+        try:
+            held.ensure()
+        finally:
+            db.release()
+
+    return ensure
+
+
+def plan(held: Held) -> Outcome:
+    """Turn the run's goal into steps."""
+    claim = held.claim
+    run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
+    version = run.agent_version
+    tools = allowed_tools(version)
+    names = [entry["name"] for entry in files.listing(run.pk)]
+    db.release()
+    made, usage = planner.make_plan(
+        run.goal,
+        model=model_of(run),
+        tools=tools,
+        input=run.input,
+        files=names,
+        instructions=version.instructions,
+        max_steps=max_steps(run.limits),
+        timeout_s=settings.MODEL_TIMEOUT_S,
+    )
+    return Expand(Result({"steps": [step.key for step in made.steps]}, usage), made, tools)
+
+
+def answering(held: Held) -> Outcome:
+    """Have the model answer the goal from what the steps before gave."""
+    claim = held.claim
+    run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
+    outputs = _outputs(claim, claim.depends_on)
+    objective = rendered(claim, claim.objective) or run.goal
+    db.release()
+    output, usage = answer.make_answer(
+        objective,
+        model=model_of(run),
+        outputs=outputs,
+        instructions=run.agent_version.instructions,
+        output_schema=run.output_schema,
+        timeout_s=settings.MODEL_TIMEOUT_S,
+    )
+    return Result(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
+
+
+def wait(held: Held) -> Outcome:
+    """Sleep in PostgreSQL until the time has come; the second attempt finds that it has."""
+    claim = held.claim
+    if claim.reason == "timer":
+        return Result({"waited_until": claim.available_at.isoformat() if claim.available_at else None})
+    arguments = rendered(claim, claim.arguments or {})
+    if "until" in arguments:
+        return Sleep(until=_moment(arguments["until"]))
+    seconds = arguments.get("seconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or not 0 <= seconds <= MAX_WAIT_S:
+        raise InvalidInput(f"seconds must be a number from 0 to {MAX_WAIT_S:g}.", seconds=repr(seconds)[:100])
+    return Sleep(delay_s=float(seconds))
+
+
+def _moment(text: Any) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        raise InvalidInput("until must be an ISO 8601 time.", until=repr(text)[:100]) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if moment > datetime.now(UTC) + timedelta(seconds=MAX_WAIT_S):
+        raise InvalidInput("until is more than a year away.", until=text)
+    return moment
+
+
+HANDLERS: dict[str, Callable[[Held], Outcome]] = {
+    "tool": tool,
+    "plan": plan,
+    "answer": answering,
+    "wait": wait,
+}
+
+
+def rendered(claim: Claim, template: Any) -> Any:
+    """A template of this step with its references filled in.
+
+    Costs nothing without references, else one query for the steps' outputs and one more for the run.
+    """
+    named = references.names(template)
+    if not named:
+        return references.render(template, {})
+    values: dict[str, Any] = _outputs(claim, sorted(named - {"input", "goal", "files"}))
+    if named & {"input", "goal"}:
+        run = Run.objects.values("input", "goal").get(pk=claim.run_id)
+        values |= {"input": run["input"], "goal": run["goal"]}
+    if "files" in named:
+        values["files"] = _file_texts(claim)
+    return references.render(template, values)
+
+
+def _outputs(claim: Claim, keys: Sequence[str]) -> dict[str, Any]:
+    if not keys:
+        return {}
+    return {row["key"]: row["output"] for row in db.rows(SQL["outputs"], run_id=claim.run_id, keys=list(keys))}
+
+
+def _file_texts(claim: Claim) -> dict[str, str]:
+    names = [entry["name"] for entry in files.listing(claim.run_id)]
+    return {name: files.read(claim.run_id, name).decode("utf-8", "replace") for name in names}
+
+
+def allowed_tools(version: AgentVersion) -> dict[str, ToolSpec]:
+    """The tools an agent version may use; an empty list allows all."""
+    tools = registry.all_tools()
+    return {name: spec for name, spec in tools.items() if not version.tools or name in version.tools}
+
+
+def model_of(run: Run) -> str:
+    """The run's own model, else its version's, else the installation's."""
+    return run.model or run.agent_version.model or settings.MODEL
+
+
+def max_steps(limits: Mapping[str, Any]) -> int:
+    """How many steps a plan of this run may have."""
+    return min(settings.RUN_MAX_STEPS, limits.get("steps", settings.RUN_MAX_STEPS))
