@@ -1,6 +1,5 @@
 """One field of a step at a time: read it, check it, say what is wrong with it."""
 
-import math
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -23,6 +22,11 @@ class Fields:
 
     def given(self, name: str) -> bool:
         return self.raw.get(name) is not None
+
+    def is_blank(self, name: str) -> bool:
+        """Absent or without a letter; a value of another type is not blank but a fault of its own."""
+        value = self.raw.get(name)
+        return value is None or (isinstance(value, str) and not value.strip())
 
     def text(self, name: str, *, max_chars: int) -> str:
         value = self.raw.get(name)
@@ -121,7 +125,7 @@ def check_wait(fields: Fields, arguments: dict[str, Any]) -> None:
 
 
 def _seconds_fault(value: Any) -> str:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and 0 <= value <= MAX_WAIT_S:
         return ""
     return f"seconds must be a number from 0 to {MAX_WAIT_S:,}."

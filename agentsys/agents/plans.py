@@ -8,18 +8,19 @@ a stable code and what to do.  An optional field that is null counts as absent (
 Codes: too_many_steps, too_large, too_deep, too_many_references, too_many_dependencies, too_many_faults,
 empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key, duplicate_key,
 kind_unavailable, approval_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
-argument_value, reference_syntax, unknown_reference, unknown_dependency, self_dependency, cycle.
+argument_value, reference_syntax, unknown_reference, ambiguous_reference, unknown_dependency, self_dependency,
+cycle.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from agentsys.agents import references
 from agentsys.agents.plan_faults import Faults, check_storable, shown, type_name
 from agentsys.agents.plan_fields import Fields, check_wait
-from agentsys.agents.plan_graph import cycles, layers, terminal_keys
+from agentsys.agents.plan_graph import layers, terminal_keys
+from agentsys.agents.plan_links import Draft, Reading, check_cycles, collect, link
 from agentsys.agents.plan_types import NO_ANSWER, IfFailed, Kind, NoAnswer, OnError, Plan, PlanStep, to_json
 from agentsys.tools import registry
 from agentsys.tools.registry import ToolSpec
@@ -30,8 +31,6 @@ MAX_TIMEOUT_S = 86_400
 MAX_ATTEMPTS = 20
 MAX_TITLE_CHARS = 200
 MAX_OBJECTIVE_CHARS = 20_000
-MAX_REFERENCES = 20_000
-MAX_DEPENDENCIES = 50_000
 
 _COMMON = frozenset({"key", "kind", "title", "depends_on", "approval", "on_error", "if_failed"})
 _MODEL = frozenset({"objective", "timeout_s", "max_attempts"})
@@ -47,16 +46,6 @@ _UNAVAILABLE = ("ask", "delegate")
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
-@dataclass
-class _Draft:
-    """A step before its dependencies are known to exist."""
-
-    step: PlanStep
-    path: str
-    explicit: list[tuple[str, str]] = field(default_factory=list)  # (where, key)
-    found: list[tuple[str, str]] = field(default_factory=list)  # (where, first name)
-
-
 def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_000) -> Plan:
     """Check a plan and make its steps.
 
@@ -70,23 +59,21 @@ def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_0
 
     Costs about 20 µs a step.
     """
-    faults = Faults()
-    raw_steps = _outline(data, faults, max_steps)
-    check_storable(data, "", faults)
-    keys = _keys(raw_steps, faults)
+    reading = Reading(tools)
+    raw_steps = _outline(data, reading.faults, max_steps)
+    check_storable(data, "", reading.faults)
+    reading.keys = _keys(raw_steps, reading.faults)
     drafts = [
-        _draft(raw, f"steps[{number}]", faults, tools)
+        _draft(raw, f"steps[{number}]", reading)
         for number, raw in enumerate(raw_steps)
         if isinstance(raw, dict)
     ]
-    answer = _Draft(PlanStep(key=""), "answer")
+    answer = Draft(PlanStep(key=""), "answer")
     if "answer" in data:
-        _collect(data["answer"], "answer", answer, faults)
-    _check_amounts([*drafts, answer], faults)
-    steps = tuple(_linked(draft, keys, faults) for draft in drafts)
-    _linked(answer, keys, faults)
-    _check_cycles(steps, keys, faults)
-    faults.raise_any()
+        collect(data["answer"], "answer", answer, reading)
+    steps = link(drafts, answer, reading)
+    check_cycles(steps, reading)
+    reading.faults.raise_any()
     return Plan(steps, data.get("answer", NO_ANSWER))
 
 
@@ -112,7 +99,6 @@ def _outline(data: Any, faults: Faults, max_steps: int) -> list[Any]:
 
 
 def _keys(raw_steps: list[Any], faults: Faults) -> dict[str, int]:
-    """Well-formed keys with the number of their step, the first one where a key is taken twice."""
     keys: dict[str, int] = {}
     for number, raw in enumerate(raw_steps):
         path = f"steps[{number}]"
@@ -143,11 +129,12 @@ def _key(key: Any, path: str, faults: Faults) -> str | None:
     return None
 
 
-def _draft(raw: dict[str, Any], path: str, faults: Faults, tools: Mapping[str, ToolSpec]) -> _Draft:
+def _draft(raw: dict[str, Any], path: str, reading: Reading) -> Draft:
+    faults = reading.faults
     fields = Fields(raw, path, faults)
     key = raw.get("key") if isinstance(raw.get("key"), str) else ""
     kind = _kind(fields)
-    draft = _Draft(PlanStep(key=str(key)), path, explicit=fields.keys("depends_on"))
+    draft = Draft(PlanStep(key=str(key)), path, explicit=fields.keys("depends_on"))
     for name in raw:
         if name not in _ALL_FIELDS:
             where = references.join_path(path, name)
@@ -159,13 +146,13 @@ def _draft(raw: dict[str, Any], path: str, faults: Faults, tools: Mapping[str, T
     elif kind:
         _check_fit(fields, kind)
         draft.step = _step(fields, cast(Kind, kind), draft.step.key)
-        _check_kind(fields, draft, faults, tools)
+        _check_kind(fields, draft, reading)
     return draft
 
 
 def _kind(fields: Fields) -> str:
     """The kind, "" if it is none; the tool ``wait`` is the kind wait."""
-    kind = fields.choice("kind", _KINDS, "tool") if fields.given("kind") else "tool"
+    kind = fields.choice("kind", _KINDS, "") if fields.given("kind") else "tool"
     return "wait" if kind == "tool" and fields.raw.get("tool") == "wait" else kind
 
 
@@ -195,90 +182,59 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
     )
 
 
-def _check_kind(fields: Fields, draft: _Draft, faults: Faults, tools: Mapping[str, ToolSpec]) -> None:
+def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
     step = draft.step
-    _collect(step.arguments, f"{draft.path}.arguments", draft, faults)
-    _collect(step.objective, f"{draft.path}.objective", draft, faults)
+    collect(step.arguments, f"{draft.path}.arguments", draft, reading)
+    collect(step.objective, f"{draft.path}.objective", draft, reading)
     if step.kind == "wait":
         check_wait(fields, step.arguments)
-    elif step.kind == "act" and not fields.given("objective"):
+    elif step.kind == "act" and fields.is_blank("objective"):
         fields.fault("objective", "missing", "A step of kind act needs an objective: what it is to achieve.")
     elif step.kind == "tool":
-        _check_tool(fields, step, faults, tools)
+        _check_tool(fields, step, reading)
     if step.approval:
         message = "Approvals are not available yet; leave approval out."
         fields.fault("approval", "approval_unavailable", message)
 
 
-def _check_tool(fields: Fields, step: PlanStep, faults: Faults, tools: Mapping[str, ToolSpec]) -> None:
-    if not fields.given("tool"):
+def _check_tool(fields: Fields, step: PlanStep, reading: Reading) -> None:
+    if fields.is_blank("tool"):
         fields.fault("tool", "missing", "A step of kind tool needs the name of its tool.")
-    elif step.tool and step.tool not in tools:
-        hint = faults.hint(step.tool, tools)
+    elif step.tool and step.tool not in reading.tools:
+        hint = reading.faults.hint(step.tool, reading.tools)
         fields.fault("tool", "unknown_tool", f"There is no tool {shown(step.tool)} for this agent.{hint}")
     elif step.tool:
-        _check_arguments(fields, step, tools[step.tool])
+        _check_arguments(fields, step, reading)
 
 
-def _check_arguments(fields: Fields, step: PlanStep, spec: ToolSpec) -> None:
+def _check_arguments(fields: Fields, step: PlanStep, reading: Reading) -> None:
     """By the tool's schema; what a reference will bring is checked when the step runs."""
+    spec = reading.tools[step.tool]
     if spec.approval:
         message = f"{spec.name} needs an approval; approvals are not available yet."
         fields.fault("tool", "approval_unavailable", message)
     if fields.given("arguments") and not isinstance(fields.raw["arguments"], dict):
         return  # said already
-    for fault in registry.faults(spec, step.arguments, skip=references.has_reference):
+    for fault in registry.faults(spec, _known(step.arguments), skip=references.has_reference):
         where = re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", f"arguments.{fault['path']}".rstrip("."))
-        fields.fault(where, f"argument_{fault['code']}", fault["message"])
+        code = f"argument_{fault['code']}"
+        fields.fault(where, code, _argument_message(code, fault, spec, reading.faults))
 
 
-def _collect(template: Any, path: str, draft: _Draft, faults: Faults) -> None:
-    found = references.inspect(template, path)
-    draft.found += found.places
-    for fault in found.faults:
-        faults.add(**fault)
+def _known(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as the tool will see them, where nothing has to be worked out first."""
+    return {
+        name: value if references.has_reference(value) else references.render(value, {})
+        for name, value in arguments.items()
+    }
 
 
-def _check_amounts(drafts: list[_Draft], faults: Faults) -> None:
-    if sum(len(draft.found) for draft in drafts) > MAX_REFERENCES:
-        message = f"A plan has at most {MAX_REFERENCES:,} references."
-        faults.fatal("steps", "too_many_references", message)
-    if sum(len(draft.explicit) for draft in drafts) > MAX_DEPENDENCIES:
-        message = f"A plan has at most {MAX_DEPENDENCIES:,} dependencies."
-        faults.fatal("steps", "too_many_dependencies", message)
-
-
-def _linked(draft: _Draft, keys: Mapping[str, int], faults: Faults) -> PlanStep:
-    """The step with its dependencies: those it names, then those its references make."""
-    named = [key for where, key in draft.explicit if _is_known(where, key, "dependency", draft, keys, faults)]
-    for where, name in draft.found:
-        if name not in references.RESERVED and _is_known(where, name, "reference", draft, keys, faults):
-            named.append(name)
-    return replace(draft.step, depends_on=tuple(dict.fromkeys(named)))
-
-
-def _is_known(
-    where: str, key: str, what: str, draft: _Draft, keys: Mapping[str, int], faults: Faults
-) -> bool:
-    if key == draft.step.key:
-        message = f"The step {shown(key)} cannot wait for itself; remove this {what}."
-        faults.add(where, "self_dependency", message)
-    elif key not in keys:
-        hint = " Write $${ for a literal ${." if what == "reference" else ""
-        message = f"There is no step {shown(key)} in this plan.{faults.hint(key, keys)}{hint}"
-        faults.add(where, f"unknown_{what}", message)
-    return key != draft.step.key and key in keys
-
-
-def _check_cycles(steps: tuple[PlanStep, ...], keys: Mapping[str, int], faults: Faults) -> None:
-    graph: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
-    for step in steps:
-        if step.key in keys:
-            graph[step.key] += step.depends_on  # of both, where a key is taken twice
-    for cycle in cycles(graph):
-        first = min(cycle, key=keys.__getitem__)
-        turn = cycle.index(first)
-        names = [*cycle[turn:], *cycle[:turn], first]
-        circle = " → ".join(names if len(names) <= 12 else [*names[:6], "…", *names[-5:]])
-        message = f"These steps wait for each other: {circle}. Remove one of the dependencies."
-        faults.add(f"steps[{keys[first]}].depends_on", "cycle", message)
+def _argument_message(code: str, fault: Mapping[str, str], spec: ToolSpec, faults: Faults) -> str:
+    name = fault["path"]
+    known = spec.input_schema.get("properties", {})
+    if code == "argument_missing" and name in known:
+        return f"{spec.name} needs the argument {name}."
+    if code == "argument_unknown" and "." not in name:
+        takes = f"it takes {', '.join(known)}" if known else "it takes none"
+        return f"{spec.name} has no argument {shown(name)}; {takes}.{faults.hint(name, known)}"
+    return f"{spec.name}: {fault['message']}."

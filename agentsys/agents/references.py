@@ -26,6 +26,8 @@ RESERVED = ("input", "files", "goal")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?![A-Za-z0-9_])")
 #: Nesting of a template, its references' values not included.
 MAX_DEPTH = 64
+#: Of one template, and of a plan: reading one costs up to 50 µs.
+MAX_REFERENCES = 20_000
 #: Size of a rendered template as JSON.
 MAX_RENDERED_BYTES = 4_000_000
 
@@ -59,13 +61,9 @@ class Reference:
 class Found:
     """What :func:`inspect` saw, in the order of the template."""
 
-    #: (where, first name) of every reference
-    places: list[tuple[str, str]] = field(default_factory=list)
+    #: (where, reference)
+    places: list[tuple[str, Reference]] = field(default_factory=list)
     faults: list[dict[str, str]] = field(default_factory=list)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(name for _, name in self.places))
 
 
 def names(template: Any) -> set[str]:
@@ -83,18 +81,22 @@ def names(template: Any) -> set[str]:
     }
 
 
-def inspect(template: Any, path: str = "") -> Found:
+def inspect(template: Any, path: str = "", *, most: int = MAX_REFERENCES) -> Found:
     """All references and all faults of a template; a fault is ``{path, code, message}``.
 
     Raises:
-        PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``.
+        PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``, or has over ``most`` references.
     """
     found = Found()
     for where, text in _texts(template, path, 0):
         for piece in _pieces(text):
+            if isinstance(piece, str):
+                continue
+            if len(found.places) + len(found.faults) >= most:
+                raise PayloadTooLarge("There are too many references; pass whole outputs, not all their parts.")
             if isinstance(piece, Reference):
-                found.places.append((where, piece.name))
-            elif isinstance(piece, ReferenceInvalid):
+                found.places.append((where, piece))
+            else:
                 found.faults.append({"path": where, "code": "reference_syntax", "message": piece.message})
     return found
 

@@ -31,6 +31,15 @@ QUOTED = r"""'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+"|`[^`\\]*+(?
 _QUOTED = re.compile(QUOTED, re.DOTALL)
 #: The only functions that take an expression (``&name``), and at which argument.
 _TAKES_EXPRESSION = {"map": 0, "sort_by": 1, "min_by": 1, "max_by": 1}
+#: Nodes that look up all but their first child in what that child has found.
+_NARROWING = frozenset(
+    {"subexpression", "index_expression", "pipe", "projection", "value_projection", "filter_projection"}
+)
+#: Nodes whose children all look at the same value.
+_COMBINING = frozenset(
+    {"or_expression", "and_expression", "not_expression", "comparator", "flatten", "function_expression"}
+    | {"multi_select_list", "multi_select_dict", "key_val_pair"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class Path:
 
     expression: str
     tree: dict[str, Any]
+    #: Fields looked up in the value itself: ``a`` and ``b`` of ``a.x || b``, none of ``@.a``.
+    root_fields: frozenset[str]
 
     def search(self, value: Any, *, budget: Budget | None = None) -> Any:
         """What the expression finds in ``value``; null where a path is missing.
@@ -68,7 +79,7 @@ def compile_path(expression: str) -> Path:
         raise PathInvalid(f"The expression is longer than {MAX_EXPRESSION_CHARS:,} characters.", position=0)
     tree = _parse(_QUOTED.sub(_json_literal, expression))
     _check(tree)
-    return Path(expression, tree)
+    return Path(expression, tree, frozenset(_root_fields(tree)))
 
 
 def _json_literal(quoted: re.Match[str]) -> str:
@@ -99,9 +110,10 @@ def _parse(expression: str) -> Any:
 def _reason(error: ParseError) -> str:
     if isinstance(error, LexerError):
         return str(error.message)[:200]
-    if error.token_type in (None, "EOF"):
+    kind = error.token_type
+    if kind in (None, "EOF"):
         return "it ends too early"
-    hint = "; an item of a list is written [0]" if error.token_type == "NUMBER" else ""
+    hint = "; an item of a list is written [0]" if kind == "NUMBER" else ""
     return f"{str(error.token_value)[:50]!r} cannot stand there{hint}"
 
 
@@ -135,6 +147,18 @@ def _node_fault(node: dict[str, Any], parent: dict[str, Any], place: int) -> str
         case "literal" | "key_val_pair":
             return _literal_fault(node["value"])
     return ""
+
+
+def _root_fields(tree: dict[str, Any]) -> Iterator[str]:
+    rest = [tree]
+    while rest:
+        node = rest.pop()
+        if node["type"] == "field":
+            yield node["value"]
+        elif node["type"] in _NARROWING:
+            rest.append(node["children"][0])
+        elif node["type"] in _COMBINING:
+            rest.extend(node["children"])
 
 
 def _takes_expression(node: dict[str, Any], place: int) -> bool:

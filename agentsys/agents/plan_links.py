@@ -1,0 +1,105 @@
+"""What ties the steps of a plan together: references and dependencies that exist, and no circles."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from agentsys.agents import references
+from agentsys.agents.plan_faults import Faults, shown
+from agentsys.agents.plan_graph import cycles
+from agentsys.agents.plan_types import PlanStep
+from agentsys.core.errors import PayloadTooLarge
+from agentsys.tools.registry import ToolSpec
+
+#: Of all steps together, references not counted.
+MAX_DEPENDENCIES = 50_000
+
+
+@dataclass
+class Reading:
+    """What the parts of one parse share."""
+
+    tools: Mapping[str, ToolSpec]
+    faults: Faults = field(default_factory=Faults)
+    #: Well-formed keys with the number of their step, the first one where a key is taken twice.
+    keys: dict[str, int] = field(default_factory=dict)
+    references_left: int = references.MAX_REFERENCES
+
+
+@dataclass
+class Draft:
+    """A step before its dependencies are known to exist."""
+
+    step: PlanStep
+    path: str
+    explicit: list[tuple[str, str]] = field(default_factory=list)  # (where, key)
+    found: list[tuple[str, references.Reference]] = field(default_factory=list)  # (where, reference)
+
+
+def collect(template: Any, path: str, draft: Draft, reading: Reading) -> None:
+    """Note the references of a template, and what is wrong with them."""
+    try:
+        found = references.inspect(template, path, most=reading.references_left)
+    except PayloadTooLarge as error:
+        reading.faults.fatal(path, "too_many_references", error.message)
+    reading.references_left -= len(found.places)
+    draft.found += found.places
+    for fault in found.faults:
+        reading.faults.add(**fault)
+
+
+def link(drafts: list[Draft], answer: Draft, reading: Reading) -> tuple[PlanStep, ...]:
+    """The steps with their dependencies; the answer's references are checked in the same way."""
+    if sum(len(draft.explicit) for draft in drafts) > MAX_DEPENDENCIES:
+        message = f"A plan has at most {MAX_DEPENDENCIES:,} dependencies."
+        reading.faults.fatal("steps", "too_many_dependencies", message)
+    steps = tuple(_linked(draft, reading) for draft in drafts)
+    _linked(answer, reading)
+    return steps
+
+
+def _linked(draft: Draft, reading: Reading) -> PlanStep:
+    """The step with its dependencies: those it names, then those its references make."""
+    named = [key for where, key in draft.explicit if _is_known(where, key, "dependency", draft, reading)]
+    for where, reference in draft.found:
+        is_step = reference.name not in references.RESERVED
+        if is_step and _is_known(where, reference.name, "reference", draft, reading):
+            named.append(reference.name)
+        _check_fields(where, reference, reading)
+    return replace(draft.step, depends_on=tuple(dict.fromkeys(named)))
+
+
+def _is_known(where: str, key: str, what: str, draft: Draft, reading: Reading) -> bool:
+    if key == draft.step.key:
+        message = f"The step {shown(key)} cannot wait for itself; remove this {what}."
+        reading.faults.add(where, "self_dependency", message)
+    elif key not in reading.keys:
+        hint = " Write $${ for a literal ${." if what == "reference" else ""
+        message = f"There is no step {shown(key)} in this plan.{reading.faults.hint(key, reading.keys)}{hint}"
+        reading.faults.add(where, f"unknown_{what}", message)
+    return key != draft.step.key and key in reading.keys
+
+
+def _check_fields(where: str, reference: references.Reference, reading: Reading) -> None:
+    """``${a.x || b.y}`` looks for ``b`` in the output of ``a``; meant as a step it would be a silent null."""
+    fields = reference.path.root_fields if reference.path else ()
+    for name in sorted(reading.keys.keys() & fields):
+        message = f"After the first name everything is looked up in {reference.name}: {name} would be a field"
+        hint = f"of it, not the step. Use a reference of its own, or write @.{name} for the field."
+        reading.faults.add(where, "ambiguous_reference", f"{message} {hint}")
+
+
+def check_cycles(steps: tuple[PlanStep, ...], reading: Reading) -> None:
+    """A fault for each circle, at its first step; it names the way round."""
+    keys = reading.keys
+    graph: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
+    for step in steps:
+        if step.key in keys:
+            graph[step.key] += step.depends_on  # of both, where a key is taken twice
+    for cycle in cycles(graph):
+        first = min(cycle, key=keys.__getitem__)
+        turn = cycle.index(first)
+        names = [*cycle[turn:], *cycle[:turn], first]
+        circle = " → ".join(names if len(names) <= 12 else [*names[:6], "…", *names[-5:]])
+        message = f"These steps wait for each other: {circle}. Remove one of the dependencies."
+        reading.faults.add(f"steps[{keys[first]}].depends_on", "cycle", message)
