@@ -3,12 +3,13 @@
 import fcntl
 import json
 import os
+import re
 import secrets
 import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 
@@ -16,6 +17,7 @@ from agentsys.infrastructure import embedded_places as places
 from agentsys.infrastructure.processes import Process, SetupFailed, free_port, wait_until
 
 PORT_TRIES = 5
+ERROR_LINE = re.compile(r"FATAL|PANIC|CRITICAL|ERROR|[Ee]rror\b.*:|Fatal")
 ORPHANS_S = 1.0
 ORPHANS_KILLED_S = 10.0
 
@@ -37,8 +39,8 @@ class Server:
     ``start`` may be called again after a crash: password and, if it is still free, port stay.
     """
 
-    name: ClassVar[str]
-    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
+    name: str
+    stop_signal = signal.SIGTERM
 
     def __init__(self, data_dir: Path, *, log: Path | None = None, port: int | None = None) -> None:
         self.data_dir = data_dir.absolute()
@@ -113,6 +115,7 @@ class Server:
             return not process.alive() or self.ready()
 
         if wait_until(settled, timeout_s=timeout_s) and process.alive():
+            self.wanted_port = self.port  # others know it now: a restart must not move it
             return True
         words = process.last_words()
         if any("Address already in use" in line for line in words[-8:]) and not process.alive():
@@ -138,6 +141,13 @@ class Server:
     @property
     def pid(self) -> int | None:
         return self.process.pid if self.process else None
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.process.exit_code if self.process else None
+
+    def last_words(self) -> list[str]:
+        return self.process.last_words() if self.process else []
 
     def stop(self, *, timeout_s: float = 20.0) -> None:
         """Stop within ``timeout_s`` seconds; nothing to do if it does not run."""
@@ -228,9 +238,8 @@ def answers(port: int, question: bytes, expected: bytes) -> bool:
 
 def reason(words: list[str]) -> str:
     """The line of a log that says why: the last that names an error, else the last."""
-    for line in reversed(words):
-        if "No space left" in line:
-            return "the disk is full"
-        if any(sign in line for sign in ("FATAL", "PANIC", "ERROR", "error:", "# ", "Fatal")):
-            return line.strip()
-    return words[-1].strip() if words else "no word in its log"
+    if any("No space left" in line for line in words):
+        return "the disk is full"
+    said = [line.strip() for line in words if line.strip()]
+    telling = [line for line in said if ERROR_LINE.search(line)]
+    return (telling or said or ["no word in its log"])[-1]

@@ -28,7 +28,7 @@ from pathlib import Path
 from agentsys.infrastructure.processes import SetupFailed, user_name
 
 UNPRIVILEGED = ("nobody", "daemon")
-READABLE_PLACES = (Path("/var/lib/agentsys"), Path("/var/tmp/agentsys-root"))
+READABLE_PLACES = (Path("/var/lib/agentsys"), Path("/var/tmp/agentsys-root"))  # noqa: S108 - see _folder
 MIN_FREE_BYTES = 200_000_000
 
 
@@ -56,7 +56,7 @@ def reachable(path: Path, user: str | None) -> bool:
         return os.access(path, os.R_OK | os.X_OK)
     entry = pwd.getpwnam(user)
     command = ["/usr/bin/env", "-i", "test", "-x", str(path)]
-    return not subprocess.run(
+    return not subprocess.run(  # noqa: S603 - no shell
         command, user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], check=False
     ).returncode
 

@@ -1,7 +1,5 @@
 """The embedded Redis: the doorbell.  It keeps nothing, as PostgreSQL is the truth."""
 
-from pathlib import Path
-
 from agentsys.infrastructure import embedded_places as places
 from agentsys.infrastructure.embedded_base import Server, answers
 from agentsys.infrastructure.processes import Process

@@ -5,8 +5,10 @@ stops all in order), gets a signal from the kernel when its parent ends, and tak
 group with it.  Start children from the main thread: the kernel watches the *thread* that forked.
 """
 
+import contextlib
 import os
 import pwd
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ from pathlib import Path
 
 LAUNCHER = Path(__file__).with_name("processes_launch.py")
 POLL_S = 0.02
+PORT_TRIES = 50
 
 
 class SetupFailed(Exception):
@@ -25,30 +28,54 @@ class SetupFailed(Exception):
 
 def free_port(preferred: int | None = None) -> int:
     """A TCP port of 127.0.0.1 that nobody listens on: ``preferred`` if it is free, else any."""
-    if preferred and port_is_free(preferred):
-        return preferred
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with reserve_port(preferred) as held:
+        return int(held.getsockname()[1])
 
 
-def port_is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: ignore TIME_WAIT
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+def reserve_port(preferred: int | None = None) -> socket.socket:
+    """Hold a free TCP port of 127.0.0.1 against everybody but a server of ours with SO_REUSEPORT.
+
+    Granian sets SO_REUSEPORT: without this, two stacks that chose one port would share its requests.
+    """
+    for port in (*filter(None, [preferred]), *random.sample(_lasting_ports(), PORT_TRIES)):
+        if held := _hold(port):
+            return held
+    raise SetupFailed(f"no free port on 127.0.0.1 in {PORT_TRIES} tries")
 
 
-def wait_until(ready: Callable[[], bool], *, timeout_s: float) -> bool:
-    """Ask ``ready`` every 20 ms.  Returns whether it said yes within ``timeout_s`` seconds."""
+def _lasting_ports() -> range:
+    """Ports that the kernel gives to nobody's outgoing connection.
+
+    A server that restarts on one of the others may find it in use by one of its own clients; and a
+    client that tries to reach it meanwhile may even connect to itself.
+    """
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first = 32768
+    return range(10_240, first) if first > 12_000 else range(61_000, 65_536)
+
+
+def _hold(port: int) -> socket.socket | None:
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: pass over TIME_WAIT
+    try:
+        held.bind(("127.0.0.1", port))
+    except OSError:
+        held.close()
+        return None
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # only now: no other may share it
+    return held
+
+
+def wait_until(ready: Callable[[], bool], *, timeout_s: float, every_s: float = POLL_S) -> bool:
+    """Ask ``ready`` again and again.  Returns whether it said yes within ``timeout_s`` seconds."""
     deadline = time.monotonic() + timeout_s
     while not ready():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_S)
+        time.sleep(every_s)
     return True
 
 
@@ -101,7 +128,7 @@ class Process:
     def _spawn(self, log: int) -> "subprocess.Popen[bytes]":
         launch = [sys.executable, "-I", "-S", str(LAUNCHER)]
         tie = [str(os.getpid()), str(int(self.death_signal)), self.user or "-"]
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 - every command is ours
             [*launch, *tie, *self.command],
             stdin=subprocess.PIPE,
             stdout=log,
@@ -112,12 +139,11 @@ class Process:
         )
 
     def _feed(self) -> None:
-        assert self._popen and self._popen.stdin
-        try:
-            with self._popen.stdin as pipe:
-                pipe.write(self.stdin.encode())
-        except BrokenPipeError:  # it ended at once; whoever waits for it says so
-            pass
+        assert self._popen
+        assert self._popen.stdin
+        # A broken pipe: it ended at once, and whoever waits for it says so.
+        with contextlib.suppress(BrokenPipeError), self._popen.stdin as pipe:
+            pipe.write(self.stdin.encode())
 
     @property
     def pid(self) -> int | None:
@@ -146,10 +172,8 @@ class Process:
     def send_group(self, signum: signal.Signals) -> None:
         if self._popen is None or self._popen.returncode is not None:
             return  # reaped: the number may belong to somebody else by now
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or not yet in its session
             os.killpg(self._popen.pid, signum)
-        except (ProcessLookupError, PermissionError):  # not yet in its session, or already gone
-            pass
 
     def wait(self, timeout_s: float) -> bool:
         """Whether it has ended within ``timeout_s`` seconds."""

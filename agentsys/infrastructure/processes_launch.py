@@ -39,7 +39,7 @@ def main(parent_pid: str, signum: str, user: str, *command: str) -> None:
     die_with_parent(int(parent_pid), int(signum))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that outlives exec
     os.umask(0o077)
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - that is the point
 
 
 if __name__ == "__main__":

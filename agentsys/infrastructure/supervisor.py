@@ -1,0 +1,324 @@
+"""Runs a whole stack on one machine: PostgreSQL, Redis, web, Flower, workers.  No Django here.
+
+Starts them in order, waits until each is ready, restarts what ends, and stops all in order.  Nothing
+outlives it, however it ends: by a signal it stops all itself; if it is killed, the kernel ends its
+children and the guard theirs.  Must run in the main thread (see processes).
+"""
+
+import fcntl
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agentsys.core.procs import die_with_parent
+from agentsys.infrastructure.embedded import Postgres, Redis
+from agentsys.infrastructure.embedded_base import Server, reason
+from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_until
+from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ, get_status
+from agentsys.infrastructure.supervisor_family import Family
+from agentsys.infrastructure.supervisor_files import Files, cut_logs
+from agentsys.infrastructure.supervisor_guard import Guard
+from agentsys.infrastructure.supervisor_keeper import Keeper
+
+LOOK_EVERY_S = 0.2
+CUT_LOGS_EVERY_S = 10.0
+READY_S, ASK_EVERY_S = 120.0, 0.1
+STOP_S = 5.0  # for what has no work to drain; workers get DRAIN_S on top
+DEFAULT_PORT, DEFAULT_FLOWER_PORT = 8000, 5555
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopRequested(BaseException):
+    """A signal came while the stack was starting.  Not an Exception: nothing may swallow it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What an operator may choose.  Empty addresses mean "embedded"; no port means "any free"."""
+
+    base_dir: Path
+    data_dir: Path
+    database_url: str = ""
+    redis_url: str = ""
+    port: int | None = None
+    flower_port: int | None = None
+    username: str = "admin"
+    password: str = ""
+    drain_s: float = 30.0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    call_itself: bool = False
+    stop_with_parent: bool = False
+
+
+class Supervisor:
+    """One stack.  ``with Supervisor(wanted, say) as stack: stack.watch()``.
+
+    Args:
+        wanted: see Wanted.
+        say: called with one line for people whenever something happens.
+    """
+
+    def __init__(self, wanted: Wanted, say: Callable[[str], None]) -> None:
+        self.wanted, self.say = wanted, say
+        self.files = Files(wanted.data_dir)
+        self.keepers: list[Keeper] = []
+        self.stack: Stack
+        self._guard, self._family = Guard(), Family()
+        self._held: list[socket.socket] = []
+        self._lock: int | None = None
+        self._stopping, self._hurry = threading.Event(), threading.Event()
+        self._starting = True
+        self._cut_logs_at = 0.0
+        self._old_handlers: dict[signal.Signals, Any] = {}
+
+    # --- The life of a stack ---------------------------------------------------------
+    def __enter__(self) -> "Supervisor":
+        self._listen_to_signals()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        self._starting = False
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def watch(self, *, until: Callable[[], bool] = lambda: False) -> None:
+        """Restart what ends, until a signal comes or ``until`` says so."""
+        while not self._stopping.wait(LOOK_EVERY_S) and not until():
+            told = [line for keeper in self.keepers if (line := keeper.look())]
+            for line in told:
+                self.say(line)
+            if told:
+                self._tell()
+            self._watch_groups()
+            self._family.reap(self._pids())
+            self._cut_logs()
+
+    @property
+    def stop_asked(self) -> bool:
+        return self._stopping.is_set()
+
+    # --- Start -----------------------------------------------------------------------
+    def _start(self) -> None:
+        if self.wanted.stop_with_parent:
+            die_with_parent(signal.SIGTERM)
+        self._family.adopt_orphans()
+        self._hold_lock()
+        self.files.untell()
+        self._start_servers()
+        self._plan_stack()
+        self._run_prepare()
+        self._start_services()
+        self._tell()
+
+    def _hold_lock(self) -> None:
+        self.files.secret("secret_key")  # also makes the folder
+        self._lock = os.open(self.wanted.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupFailed(f"agentsys runs already in {self.wanted.data_dir}; stop it first") from None
+
+    def _start_servers(self) -> None:
+        """The embedded servers, as far as no address of a real one is given."""
+        folder = self.wanted.data_dir
+        urls = {"database_url": self.wanted.database_url, "redis_url": self.wanted.redis_url}
+        servers: dict[str, Server] = {
+            "database_url": Postgres(folder, max_connections=self._connections()),
+            "redis_url": Redis(folder),
+        }
+        for name, server in servers.items():
+            if not urls[name]:
+                urls[name] = self._keep(server).url
+                self.files.keep(**{name: urls[name]})
+        self._urls = urls
+
+    def _connections(self) -> int:
+        """Enough for every process with a pool of its own size, and some for people."""
+        pool = int(self.wanted.environ.get("DB_POOL_SIZE") or 10)
+        workers = sum(self.wanted.workers.values()) + 4
+        children = self.wanted.concurrency.get("compute", os.cpu_count() or 2)
+        return max(100, (workers + 1) * (pool + 4) + 3 * children * workers + 20)
+
+    def _keep(self, server: Server) -> Server:
+        self.keepers.append(keeper := Keeper(server))
+        keeper.start()
+        return server
+
+    def _plan_stack(self) -> None:
+        port = self._choose_port("port", self.wanted.port, DEFAULT_PORT)
+        flower_port = self._choose_port("flower_port", self.wanted.flower_port, DEFAULT_FLOWER_PORT)
+        password = self.wanted.password or self.files.secret("admin_password", hex_bytes=12)
+        self.stack = Stack(
+            base_dir=self.wanted.base_dir,
+            data_dir=self.wanted.data_dir,
+            environ=child_environ(self.wanted.environ, self._settings(port, flower_port)),
+            database_url=self._urls["database_url"],
+            port=port,
+            flower_port=flower_port,
+            username=self.wanted.username,
+            password=password,
+            workers=self.wanted.workers,
+            concurrency=self.wanted.concurrency,
+        )
+
+    def _settings(self, port: int, flower_port: int) -> dict[str, str]:
+        given = {"DATABASE_URL": self.wanted.database_url, "REDIS_URL": self.wanted.redis_url}
+        env_file = Path(self.wanted.environ.get("AGENTSYS_ENV_FILE", ".env"))
+        settings = {
+            **{name: url for name, url in given.items() if url},
+            "AGENTSYS_ENV_FILE": str(env_file.absolute()),  # children start in the clone, we perhaps not
+            "AGENTSYS_DATA_DIR": str(self.wanted.data_dir),
+            "AGENTSYS_PORT": str(port),
+            "AGENTSYS_FLOWER_URL": f"http://127.0.0.1:{flower_port}",
+        }
+        if self.wanted.call_itself:
+            allowed = self.wanted.environ.get("AGENTSYS_HTTP_ALLOW", "")
+            settings["AGENTSYS_HTTP_ALLOW"] = ",".join(filter(None, [allowed, f"127.0.0.1:{port}"]))
+        return settings
+
+    def _choose_port(self, name: str, wanted: int | None, default: int) -> int:
+        """The port that was asked for, or the one of last time, or any; held until we end."""
+        held = reserve_port(wanted or self.files.services().get(name, default))
+        port = int(held.getsockname()[1])
+        self._held.append(held)
+        if wanted and port != wanted:
+            setting = f"AGENTSYS_{name.upper()}"
+            raise SetupFailed(f"port {wanted} is taken by another process: stop it, or set {setting}")
+        self.files.keep(**{name: port})
+        return port
+
+    def _run_prepare(self) -> None:
+        prepare = self.stack.prepare()
+        prepare.start()
+        if not prepare.wait(READY_S) or prepare.exit_code != 0:
+            prepare.stop()
+            raise SetupFailed(
+                f"the database cannot be set up: {reason(prepare.last_words())} ({prepare.log})"
+            )
+
+    def _start_services(self) -> None:
+        """All at once: each spends its first seconds importing."""
+        self._held.pop().close()  # Flower cannot share a port that is held; the web process can
+        services = list(self.stack.services())
+        for service in services:
+            self.keepers.append(keeper := Keeper(service))
+            keeper.start()
+            self._watch_groups()
+        for service in services:
+            _await(service)
+        if not _within(READY_S, lambda: get_status(self.stack.port, "/readyz") == 200):
+            raise SetupFailed(f"the stack does not get ready: see {self.stack.address}/readyz and the logs")
+
+    def _tell(self) -> None:
+        """Write endpoints.json: all that others need to use the stack."""
+        self.files.tell(
+            {
+                "api": f"{self.stack.address}/api/v1",
+                "admin": f"{self.stack.address}/admin/",
+                "flower": f"{self.stack.flower_address}/",
+                "metrics": f"{self.stack.address}/metrics",
+                "username": self.stack.username,
+                "password": self.stack.password,
+                "processes": {keeper.child.name: keeper.child.pid for keeper in self.keepers},
+            }
+        )
+
+    def welcome(self) -> str:
+        """Where to look, for people.  A generated password is shown once; it stays in the file."""
+        stack, shown = self.stack, self.files.services().get("password_shown")
+        generated = not self.wanted.password
+        secret = stack.password if generated and not shown else f"(see {self.files.endpoints_file})"
+        self.files.keep(password_shown=True)
+        return (
+            f"agentsys is up: {len(self.keepers)} processes, logs in {self.wanted.data_dir / 'logs'}\n"
+            f"  REST    {stack.address}/api/v1   (documentation: {stack.address}/api/v1/docs)\n"
+            f"  Admin   {stack.address}/admin/\n"
+            f"  Flower  {stack.flower_address}/\n"
+            f"  Login   {stack.username} / {secret}"
+        )
+
+    # --- Stop ------------------------------------------------------------------------
+    def stop(self) -> None:
+        """Stop all, newest work first: no new requests, workers drain, then Redis, then PostgreSQL.
+
+        Takes at most DRAIN_S + 30 s; a second signal cuts the draining short.
+        """
+        self._stopping.set()
+        self.files.untell()
+        children = [keeper.child for keeper in self.keepers]
+        self._stop_services([child for child in children if isinstance(child, Service)])
+        for server in reversed([child for child in children if isinstance(child, Server)]):
+            server.stop()
+        self._guard.close()
+        self._family.end()
+        self._let_go()
+
+    def _stop_services(self, services: list[Service]) -> None:
+        for service in services:
+            service.send(signal.SIGTERM)
+        asked_at = time.monotonic()
+        for service in services:
+            patience_s = STOP_S + (self.wanted.drain_s if service.name.startswith("worker") else 0.0)
+            left_s = asked_at + patience_s - time.monotonic()
+            wait_until(lambda it=service: self._hurry.is_set() or not it.alive(), timeout_s=left_s)  # type: ignore[misc]
+            service.stop(signal.SIGKILL, timeout_s=STOP_S)
+
+    def _let_go(self) -> None:
+        for held in self._held:
+            held.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        for signum, handler in self._old_handlers.items():
+            signal.signal(signum, handler)
+
+    # --- Signals, groups, logs -------------------------------------------------------
+    def _listen_to_signals(self) -> None:
+        for signum in SIGNALS:
+            if signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN:
+                continue  # nohup asked for it
+            self._old_handlers[signum] = signal.signal(signum, self._on_signal)
+
+    def _on_signal(self, *_: object) -> None:
+        if self._stopping.is_set():
+            self._hurry.set()
+            return
+        self._stopping.set()
+        if self._starting:
+            raise StopRequested
+
+    def _pids(self) -> set[int]:
+        pids = (self._guard.pid, *(keeper.child.pid for keeper in self.keepers))
+        return {pid for pid in pids if pid}
+
+    def _watch_groups(self) -> None:
+        children = [keeper.child for keeper in self.keepers if keeper.child.name != Postgres.name]
+        self._guard.watch({child.pid for child in children if child.pid and child.exit_code is None})
+
+    def _cut_logs(self) -> None:
+        if time.monotonic() > self._cut_logs_at:
+            self._cut_logs_at = time.monotonic() + CUT_LOGS_EVERY_S
+            cut_logs(self.wanted.data_dir / "logs")
+
+
+def _within(timeout_s: float, ready: Callable[[], bool]) -> bool:
+    """Asks ten times a second: each question costs the machine that is starting some work."""
+    return wait_until(ready, timeout_s=timeout_s, every_s=ASK_EVERY_S)
+
+
+def _await(service: Service) -> None:
+    if _within(READY_S, lambda: not service.alive() or service.ready()) and service.alive():
+        return
+    raise SetupFailed(f"{service.name} does not start: {reason(service.last_words())} (log: {service.log})")

@@ -1,0 +1,175 @@
+"""The web process, Flower and the workers: how each is started, and when it is ready."""
+
+import http.client
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from agentsys.infrastructure.embedded_base import on_gone, write_private
+from agentsys.infrastructure.processes import Process, SetupFailed
+
+LANES = ("model", "network", "compute", "system")
+WEB_APP = "agentsys.asgi:application"
+REGISTERED = "SELECT pid FROM infrastructure_worker WHERE seen_at > clock_timestamp() - interval '1 minute'"
+
+
+class Service(Process):
+    """A process with a question that tells whether it can do its work."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        log: Path,
+        env: Mapping[str, str],
+        cwd: Path,
+        ready: "Callable[[Service], bool]",
+    ) -> None:
+        super().__init__(name, command, log=log, env=env, cwd=cwd)
+        self._ready = ready
+
+    def ready(self) -> bool:
+        return self._ready(self)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What one stack consists of, and where.
+
+    Args:
+        base_dir: the clone.
+        data_dir: data, logs and secrets.
+        environ: what every child inherits.
+        workers: worker processes a lane; 1 where nothing is said, 0 for none.
+        concurrency: slots of one worker a lane; the lane's own default where nothing is said.
+    """
+
+    base_dir: Path
+    data_dir: Path
+    environ: Mapping[str, str]
+    database_url: str
+    port: int
+    flower_port: int
+    username: str
+    password: str
+    workers: Mapping[str, int] = field(default_factory=dict)
+    concurrency: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def flower_address(self) -> str:
+        return f"http://127.0.0.1:{self.flower_port}"
+
+    def services(self) -> Iterator[Service]:
+        yield self.web()
+        for lane in LANES:
+            for number in range(1, self.workers.get(lane, 1) + 1):
+                yield self.worker(lane, number)
+        yield self.flower()
+
+    # --- Each of them ----------------------------------------------------------------
+    def web(self) -> Service:
+        static = ["--static-path-route", "/static", "--static-path-mount", str(self.data_dir / "static")]
+        command = [
+            *("granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("--workers", "1", "--workers-kill-timeout", "5", *static, WEB_APP),
+        ]
+        return self._service("web", command, lambda _: get_status(self.port, "/healthz") == 200)
+
+    def flower(self) -> Service:
+        """Its configuration is a file, as a password has no place on a command line."""
+        config = self.data_dir / "flowerconfig.py"
+        options = {
+            "address": "127.0.0.1",
+            "port": self.flower_port,
+            "basic_auth": [f"{self.username}:{self.password}"],
+            "read_only": True,  # what runs is decided in agentsys, not beside it
+            "max_tasks": 20_000,
+        }
+        write_private(config, "".join(f"{name} = {value!r}\n" for name, value in options.items()))
+        command = ["celery", "-A", "workers.celery", "flower", f"--conf={config}"]
+        return self._service("flower", command, lambda _: get_status(self.flower_port, "/healthcheck") == 200)
+
+    def worker(self, lane: str, number: int) -> Service:
+        name = f"{lane}-{number}" if number > 1 else lane
+        command = ["workers", lane, "--name", name]
+        if slots := self.concurrency.get(lane):
+            command += ["--concurrency", str(slots)]
+        return self._service(f"worker-{name}", command, self._registered)
+
+    def _service(self, name: str, module: list[str], ready: Callable[[Service], bool]) -> Service:
+        return Service(
+            name,
+            [sys.executable, "-m", *module],
+            log=self.data_dir / "logs" / f"{name}.log",
+            env=self.environ,
+            cwd=self.base_dir,
+            ready=ready,
+        )
+
+    def _registered(self, worker: Service) -> bool:
+        """Whether the worker, or a child of it, has told PostgreSQL that it claims."""
+        return bool(_family(worker.pid) & registered_pids(self.database_url))
+
+    def prepare(self) -> Process:
+        """Migrations, the first user, static files: what a version needs before its processes."""
+        return Process(
+            "prepare",
+            [sys.executable, "manage.py", "prepare"],
+            log=self.data_dir / "logs" / "prepare.log",
+            env={**self.environ, "DEFAULT_ADMIN_PASSWORD": self.password},
+            cwd=self.base_dir,
+        )
+
+
+def child_environ(environ: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+    """What children inherit: our environment, with bytecode kept and output unbuffered."""
+    kept = {name: value for name, value in environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONUNBUFFERED": "1", **more}
+
+
+def get_status(port: int, path: str) -> int:
+    """The HTTP status of a GET on 127.0.0.1, past any proxy; 0 if nobody answers in 2 s."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def registered_pids(database_url: str) -> set[int]:
+    """Pids of the workers that have told PostgreSQL lately that they work; none if it is away."""
+    try:
+        with psycopg.connect(database_url, connect_timeout=5) as connection:
+            return {int(row[0]) for row in connection.execute(REGISTERED)}
+    except psycopg.Error:
+        return set()
+
+
+def _family(pid: int | None) -> set[int]:
+    if pid is None:
+        return set()
+    children = on_gone(lambda: psutil.Process(pid).children()) or []
+    return {pid, *(child.pid for child in children)}
+
+
+def lane_numbers(pairs: Iterable[str], *, least: int) -> dict[str, int]:
+    """``["network=2"]`` → ``{"network": 2}``.  Raises SetupFailed for what is not LANE=NUMBER."""
+    found: dict[str, int] = {}
+    for pair in pairs:
+        lane, _, number = pair.partition("=")
+        if lane not in LANES or not number.isdecimal() or not least <= int(number) <= 100:
+            raise SetupFailed(f"{pair!r} is not LANE=NUMBER with a lane of {', '.join(LANES)}")
+        found[lane] = int(number)
+    return found

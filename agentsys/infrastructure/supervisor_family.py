@@ -1,0 +1,46 @@
+"""Orphans come to us: a dead child's children can then be reaped, and ended, by whom they belong to.
+
+Without this they would go to process 1, which in a container often reaps nobody.
+"""
+
+import ctypes
+import os
+import sys
+
+import psutil
+
+from agentsys.infrastructure.embedded_base import on_gone
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+class Family:
+    """All processes below this one, but for those that were there before."""
+
+    def __init__(self) -> None:
+        self._earlier = {child.pid for child in psutil.Process().children(recursive=True)}
+
+    def adopt_orphans(self) -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def reap(self, own: set[int]) -> None:
+        """Bury orphans that have ended; ``own`` children are left to those who wait for them."""
+        while (pid := _ended_child()) and pid not in own | self._earlier:
+            os.waitpid(pid, 0)
+
+    def end(self) -> None:
+        """Kill whatever is still below us.  Only for the end of a stop, when nothing should be."""
+        left = [it for it in psutil.Process().children(recursive=True) if it.pid not in self._earlier]
+        for process in left:
+            on_gone(process.kill)
+        psutil.wait_procs(left, timeout=5)
+        self.reap(own=set())
+
+
+def _ended_child() -> int | None:
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found else None
