@@ -63,11 +63,7 @@ def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_0
     raw_steps = _outline(data, reading.faults, max_steps)
     check_storable(data, "", reading.faults)
     reading.keys = _keys(raw_steps, reading.faults)
-    drafts = [
-        _draft(raw, f"steps[{number}]", reading)
-        for number, raw in enumerate(raw_steps)
-        if isinstance(raw, dict)
-    ]
+    drafts = [_draft(raw, f"steps[{number}]", reading) for number, raw in enumerate(raw_steps) if isinstance(raw, dict)]
     answer = Draft(PlanStep(key=""), "answer")
     if "answer" in data:
         collect(data["answer"], "answer", answer, reading)
@@ -170,9 +166,7 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         kind=kind,
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
         arguments=fields.object("arguments") if kind in ("tool", "wait") else {},
-        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS)
-        if kind in ("act", "answer")
-        else "",
+        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind in ("act", "answer") else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
         timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S) if kind != "wait" else None,
         max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS) if kind != "wait" else None,

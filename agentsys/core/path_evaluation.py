@@ -14,8 +14,9 @@ from jmespath.visitor import Options, TreeInterpreter
 
 from agentsys.core.errors import PathFailed, PayloadTooLarge
 
+#: About a second of a CPU; a usual expression over a document of a megabyte takes a tenth of it.
 #: A unit is one visit of a node (about 1 µs), four items of a list or 16 bytes of JSON read or built.
-DEFAULT_WORK = 2_000_000
+DEFAULT_WORK = 1_000_000
 #: Digits beyond which a whole number is refused (Python stops converting at 4,300).
 MAX_DIGITS = 1_000
 #: Functions that compare what they are given.

@@ -1,5 +1,7 @@
 """JMESPath from outside: right on the useful, cheap on the hostile."""
 
+import contextlib
+
 import jmespath
 import pytest
 from hypothesis import given, settings
@@ -190,16 +192,15 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
     max_leaves=15,
 )
-PARTS = st.sampled_from(
-    ["a", "b", ".", "[", "]", "[]", "[*]", "[?", "*", "|", "||", "&&", "&", "!", "==", "<", "@", "'x'", '"a"', "`1`"]
-    + ["`x`", "0", "-1", ":", "(", ")", "{", "}", ",", " ", "\\", "length(", "sort_by(", "map(", "to_string(", "'", "`"]
+PARTS = st.one_of(
+    st.sampled_from(list("ab.[]*|&!<@-0:(){},' `\\")),
+    st.sampled_from(["[]", "[*]", "[?", "||", "&&", "==", "'x'", '"a"', "`1`", "`x`"]),
+    st.sampled_from(["length(", "sort_by(", "map(", "to_string("]),
 )
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PARTS, max_size=12).map("".join), JSON)
 def test_no_expression_and_no_value_raise_anything_else(expression, value):
-    try:
+    with contextlib.suppress(AgentSysError):
         compile_path(expression).search(value)
-    except AgentSysError:
-        pass
