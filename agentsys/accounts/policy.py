@@ -1,0 +1,32 @@
+"""Who may do what: the one table that REST, the admin and the command line ask.
+
+An action is ``resource.verb``.  Each role may do what the roles before it may.  A superuser is an
+admin in every workspace.  What no role is given here, nobody may.
+"""
+
+from collections.abc import Mapping
+from itertools import accumulate
+
+from agentsys.accounts.models import Role
+
+_ADDED: Mapping[Role, frozenset[str]] = {
+    Role.VIEWER: frozenset({"runs.read", "agents.read", "tools.read", "workers.read"}),
+    Role.OPERATOR: frozenset({"runs.submit", "runs.cancel", "runs.resolve"}),
+    Role.AUTHOR: frozenset({"agents.write"}),
+    Role.ADMIN: frozenset({"members.read", "members.write"}),
+}
+PERMITTED: Mapping[Role, frozenset[str]] = dict(
+    zip(_ADDED, accumulate(_ADDED.values(), frozenset.union), strict=True)
+)
+ACTIONS = PERMITTED[Role.ADMIN]
+
+
+def allows(role: str | None, action: str) -> bool:
+    """Whether a member of this role may do this; ``None`` (no member) may nothing.
+
+    Raises:
+        ValueError: there is no such action: a mistake in the caller, not a refusal.
+    """
+    if action not in ACTIONS:
+        raise ValueError(f"policy.py knows no action {action!r}")
+    return role is not None and action in PERMITTED[Role(role)]

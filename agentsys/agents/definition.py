@@ -1,0 +1,138 @@
+"""What a version of an agent says, checked before it becomes one."""
+
+import difflib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jsonschema
+
+from agentsys.agents.models import Mode
+from agentsys.core.errors import InvalidInput, ModelFailed
+from agentsys.llm import client
+from agentsys.tools import registry
+
+#: Limit -> (greatest value, whole numbers only).
+LIMITS: dict[str, tuple[float, bool]] = {"steps": (1_000, True), "time_s": (31_536_000, False)}
+#: In the contract, but nothing holds them yet: a limit that does not stop is worse than none.
+_UNAVAILABLE_LIMITS = frozenset({"tokens", "cost_usd"})
+#: Nothing can run this one yet.
+_UNAVAILABLE_MODES = frozenset({Mode.REACT})
+
+Fault = dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Definition:
+    """The content of a version; empty ``tools`` means all, empty ``model`` the installation's."""
+
+    mode: str = Mode.PLAN
+    model: str = ""
+    instructions: str = ""
+    tools: list[str] = field(default_factory=list)
+    output_schema: dict[str, Any] | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """
+        Raises:
+            InvalidInput: with ``errors``, every fault as ``{path, code, message}``.
+        """
+        faults = [
+            *_mode_faults(self.mode),
+            *model_faults(self.model),
+            *_tool_faults(self.tools),
+            *schema_faults(self.output_schema),
+            *limit_faults(self.limits),
+        ]
+        if faults:
+            raise InvalidInput("The agent is not valid; see errors.", errors=faults)
+
+
+def _fault(path: str, code: str, message: str) -> Fault:
+    return {"path": path, "code": code, "message": message}
+
+
+def _mode_faults(mode: str) -> Iterator[Fault]:
+    if mode in _UNAVAILABLE_MODES:
+        yield _fault("mode", "mode_unavailable", f"Mode {mode} cannot run yet; use plan or fixed.")
+    elif mode not in Mode.values:
+        yield _fault("mode", "bad_value", "mode must be plan or fixed.")
+
+
+def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:
+    """A model string that no provider could be found for; empty is fine."""
+    if not model or model == client.OFFLINE:
+        return
+    try:
+        client.split(model)
+    except ModelFailed as error:
+        yield _fault(path, "bad_value", error.message)
+
+
+def _tool_faults(tools: list[str]) -> Iterator[Fault]:
+    known = registry.all_tools()
+    for number, name in enumerate(tools):
+        if name in tools[:number]:
+            yield _fault(f"tools[{number}]", "duplicate", f"{name} is listed twice.")
+        elif name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            hint = f" Did you mean {nearest[0]}?" if nearest else ""
+            yield _fault(f"tools[{number}]", "unknown_tool", f"There is no tool named {name!r}.{hint}")
+
+
+def schema_faults(schema: Any, *, path: str = "output_schema") -> Iterator[Fault]:
+    """What keeps ``schema`` from being a JSON Schema (2020-12) of its own; None is fine."""
+    if schema is None:
+        return
+    if not isinstance(schema, dict):
+        yield _fault(path, "type", "A JSON Schema here is an object.")
+        return
+    if outside := next(_outside_references(schema), None):
+        yield _fault(path, "bad_value", f"References must stay inside the schema (#…), not {outside[:100]!r}.")
+        return
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except jsonschema.SchemaError as error:
+        where = "".join(f".{part}" for part in error.absolute_path)
+        yield _fault(path + where, "bad_value", f"Not a JSON Schema: {error.message[:300]}")
+    except RecursionError:
+        yield _fault(path, "too_deep", "The schema is nested too deeply.")
+
+
+def _outside_references(schema: dict[str, Any]) -> Iterator[str]:
+    """A reference that a validator would have to fetch."""
+    rest: list[Any] = [schema]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict):
+            refs = (item.get(name) for name in ("$ref", "$dynamicRef"))
+            yield from (ref for ref in refs if isinstance(ref, str) and not ref.startswith("#"))
+            rest.extend(item.values())
+        elif isinstance(item, list):
+            rest.extend(item)
+
+
+def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
+    """What is wrong with ``{steps, time_s}``, each optional."""
+    if not isinstance(limits, dict):
+        yield _fault(path, "type", "limits must be an object.")
+        return
+    for name, value in limits.items():
+        where = f"{path}.{name}"
+        if name in _UNAVAILABLE_LIMITS:
+            yield _fault(where, "unavailable", "Only steps and time_s can be limited yet.")
+            continue
+        if name not in LIMITS:
+            yield _fault(where, "unknown_field", f"There is no such limit; there are {', '.join(LIMITS)}.")
+            continue
+        greatest, whole = LIMITS[name]
+        if not _is_number(value) or (whole and not isinstance(value, int)):
+            yield _fault(where, "type", "Must be a whole number." if whole else "Must be a number.")
+        elif not 0 < value <= greatest:
+            yield _fault(where, "bad_value", f"Must be above 0 and at most {greatest:,g}.")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,86 @@
+"""Who is asking, in which workspace, and whether the policy lets them.
+
+The workspace is the one the session was made for (the token's claim).  A superuser may name another
+for one request with ``X-Workspace: slug``; from anybody else another workspace than the token's is
+refused.  One query asks for the user, the role, the workspace and the session together.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Protocol, cast
+
+from django.db.models import Q
+from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.views import APIView
+
+from agentsys.accounts.access import Access
+from agentsys.accounts.models import User
+from agentsys.api import tokens
+from agentsys.core.errors import Forbidden
+
+WORKSPACE_HEADER = "X-Workspace"
+#: In a view's ``permits``: everybody who is logged in, without any role.
+ANYBODY = ""
+
+
+class WorkspaceJWTAuthentication(BaseAuthentication):
+    """``Authorization: Bearer <access token>``; ``request.auth`` becomes an Access."""
+
+    def authenticate(self, request: Request) -> tuple[User, Access] | None:
+        raw = _bearer(request)
+        if raw is None:
+            return None
+        found = access_of(tokens.claims_of(raw), request.headers.get(WORKSPACE_HEADER))
+        return found.user, found
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Bearer realm="api"'
+
+
+def access_of(claims: Mapping[str, object], workspace: str | None = None) -> Access:
+    """What valid claims give at this moment.  Costs one query.
+
+    Raises:
+        AuthenticationFailed: the user or the session is no longer good.
+        Forbidden: another workspace is named than this user may enter.
+    """
+    if not workspace:
+        return tokens.find(claims)
+    found = tokens.find(claims, workspace=Q(slug=workspace))
+    theirs = str(found.workspace_id) == claims.get("workspace")
+    if found.workspace_id is None or not (theirs or found.user.is_superuser):
+        raise Forbidden(f"{WORKSPACE_HEADER} names a workspace that this session is not for.")
+    return found
+
+
+def _bearer(request: Request) -> bytes | None:
+    parts = get_authorization_header(request).split()
+    if not parts or parts[0].lower() != b"bearer":
+        return None
+    if len(parts) != 2:
+        raise AuthenticationFailed("Authorization must be: Bearer <token>.", tokens.INVALID)
+    return parts[1]
+
+
+class Permitted(Protocol):
+    """A view that says what each of its actions needs; what it does not name is refused."""
+
+    permits: ClassVar[Mapping[str, str]]
+    action: str | None
+
+
+class RolePermission(BasePermission):
+    """Asks the policy for the view's action."""
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        if not request.user.is_authenticated:
+            raise NotAuthenticated("Log in: POST /api/v1/auth/token, then send Authorization: Bearer <access>.")
+        asked = cast(Permitted, view)
+        if asked.action is None:
+            return True  # no such method here: 405 follows
+        needed = asked.permits[asked.action]
+        if needed != ANYBODY:
+            cast(Access, request.auth).require(needed)
+        return True

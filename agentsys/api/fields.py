@@ -1,0 +1,52 @@
+"""Serializers that take what they say they take, and nothing else."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ErrorDetail, ValidationError
+
+
+class Text(serializers.CharField):
+    """A text; a number is none."""
+
+    default_error_messages = {"invalid": "Must be a text."}
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class Body(serializers.Serializer[Any]):
+    """A body from outside: unknown names are faults, and all faults are told together."""
+
+    default_error_messages = {"invalid": "Must be an object."}
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = self._unknown(data) if isinstance(data, Mapping) else {}
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            if not isinstance(error.detail, dict):
+                raise
+            raise ValidationError({**error.detail, **unknown}) from None
+        if unknown:
+            raise ValidationError(unknown)
+        return value
+
+    def _unknown(self, data: Mapping[str, Any]) -> dict[str, list[ErrorDetail]]:
+        writable = [name for name, field in self.fields.items() if not field.read_only]
+        message = f"There is no field of this name; there are {', '.join(writable)}."
+        return {name: [ErrorDetail(message, "unknown_field")] for name in data if name not in writable}
+
+
+def checked(kind: type[Body], data: Any, **options: Any) -> dict[str, Any]:
+    """The body's values, as the fields make them.
+
+    Raises:
+        ValidationError: with every fault.
+    """
+    body = kind(data=data, **options)
+    body.is_valid(raise_exception=True)
+    return dict(body.validated_data)

@@ -1,0 +1,160 @@
+"""Sessions as JWTs: a short access token, and a refresh token that works once.
+
+All tokens of one log-in share a ``family``.  A refresh token used a second time means that somebody
+else has a copy: the whole family ends, its access tokens with it.  So does a log-out, and a changed
+password ends every session of the user.  What is kept is one row for each used refresh token and one
+for each ended family (``flushexpiredtokens`` removes the old ones); a log-in writes nothing.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import transaction
+from django.db.models import Exists, Q
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework_simplejwt.exceptions import TokenError
+from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
+from rest_framework_simplejwt.tokens import AccessToken, RefreshToken
+from rest_framework_simplejwt.utils import datetime_from_epoch
+
+from agentsys.accounts import access
+from agentsys.accounts.access import Access
+from agentsys.accounts.models import User
+
+INVALID = "token_not_valid"
+
+
+class SessionToken(RefreshToken):
+    """A refresh token; whether it was used or revoked is asked by the functions below."""
+
+    def check_blacklist(self) -> None:
+        """Nothing: one query asks it together with the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """What a log-in or a refresh gives."""
+
+    access: str
+    refresh: str
+
+
+def issue(user: User, workspace_id: UUID | None) -> Pair:
+    """The tokens of a new session of ``user`` in a workspace.  Costs no query."""
+    token = SessionToken()
+    token["user_id"] = str(user.pk)
+    token["workspace"] = str(workspace_id) if workspace_id else None
+    token["family"] = uuid4().hex
+    token["auth"] = _fingerprint(user)
+    return Pair(str(token.access_token), str(token))
+
+
+def rotate(raw: str) -> Pair:
+    """New tokens for a refresh token, which is used up.
+
+    Raises:
+        AuthenticationFailed: it is not valid, or was used before (then its family is over).
+    """
+    used = _decode(SessionToken, raw)
+    whose = find(used.payload)
+    with transaction.atomic():
+        fresh = _spend(used)
+        if not fresh:
+            _end_family(used)
+    if not fresh:
+        raise AuthenticationFailed("This token was used before; log in again.", INVALID)
+    token = SessionToken()
+    for claim in ("user_id", "workspace", "family"):
+        token[claim] = used[claim]
+    token["auth"] = _fingerprint(whose.user)
+    return Pair(str(token.access_token), str(token))
+
+
+def revoke(raw: str) -> None:
+    """End the session that a refresh token belongs to; ending it twice is fine.
+
+    Raises:
+        AuthenticationFailed: this is no refresh token of ours.
+    """
+    _end_family(_decode(SessionToken, raw))
+
+
+def claims_of(raw: bytes) -> dict[str, Any]:
+    """The claims of an access token.  Costs no query.
+
+    Raises:
+        AuthenticationFailed: it is expired, forged or no access token.
+    """
+    return _decode(AccessToken, raw).payload
+
+
+def find(claims: Mapping[str, Any], *, workspace: Q | None = None) -> Access:
+    """The user that valid claims speak of, and what they may do; one query.
+
+    Args:
+        workspace: Selects another workspace than the one the session is for.
+
+    Raises:
+        AuthenticationFailed: the user, or the session, is no longer good.
+    """
+    here = workspace if workspace is not None else _claimed_workspace(claims)
+    ended = BlacklistedToken.objects.filter(token__jti=_family_row(claims))
+    users = access.users_in(here).annotate(session_over=Exists(ended))
+    user = users.filter(pk=_claimed_user(claims)).first()
+    if user is None or not user.is_active:
+        raise AuthenticationFailed("This user cannot log in.", INVALID)
+    if user.session_over or claims.get("auth") != _fingerprint(user):
+        raise AuthenticationFailed("This session is over; log in again.", INVALID)
+    return access.of_annotated(user)
+
+
+def _decode(kind: Any, raw: str | bytes) -> Any:
+    try:
+        return kind(raw)
+    except (TokenError, ValueError, TypeError):
+        raise AuthenticationFailed("The token is not valid or has expired.", INVALID) from None
+
+
+def _claimed_user(claims: Mapping[str, Any]) -> int:
+    try:
+        return int(claims["user_id"])
+    except (KeyError, TypeError, ValueError):
+        raise AuthenticationFailed("The token names no user.", INVALID) from None
+
+
+def _claimed_workspace(claims: Mapping[str, Any]) -> Q:
+    try:
+        return Q(pk=UUID(claims["workspace"])) if claims.get("workspace") else Q(pk__in=())
+    except (TypeError, ValueError, AttributeError):
+        raise AuthenticationFailed("The token names no workspace.", INVALID) from None
+
+
+def _fingerprint(user: User) -> str:
+    """Changes with the password; says nothing about it."""
+    return hashlib.sha256(user.get_session_auth_hash().encode()).hexdigest()[:32]
+
+
+def _family_row(claims: Mapping[str, Any]) -> str:
+    return f"family:{claims.get('family')}"
+
+
+def _spend(used: SessionToken) -> bool:
+    """Mark a refresh token as used; False when it was.  Of two at once, one wins (UNIQUE)."""
+    return _blacklist(used, str(used["jti"]))
+
+
+def _end_family(used: SessionToken) -> None:
+    _blacklist(used, _family_row(used.payload))
+
+
+def _blacklist(used: SessionToken, jti: str) -> bool:
+    """Keeps the name only: a copy of the database must not hold tokens that work."""
+    expires = datetime_from_epoch(used["exp"])
+    if jti.startswith("family:"):  # the family may hold a token made just now
+        expires = used.current_time + SessionToken.lifetime
+    kept = {"token": "", "expires_at": expires}
+    row, _ = OutstandingToken.objects.get_or_create(jti=jti, defaults=kept)
+    return BlacklistedToken.objects.get_or_create(token=row)[1]
