@@ -23,6 +23,7 @@ from agentsys.agents.plan_graph import layers, terminal_keys
 from agentsys.agents.plan_links import Draft, Reading, check_cycles, collect, link
 from agentsys.agents.plan_types import NO_ANSWER, IfFailed, Kind, NoAnswer, OnError, Plan, PlanStep, to_json
 from agentsys.tools import registry
+from agentsys.tools.arguments import Fault
 from agentsys.tools.registry import ToolSpec
 
 __all__ = ["NO_ANSWER", "NoAnswer", "Plan", "PlanStep", "layers", "parse_plan", "terminal_keys", "to_json"]
@@ -223,7 +224,7 @@ def _known(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _argument_message(code: str, fault: Mapping[str, str], spec: ToolSpec, faults: Faults) -> str:
+def _argument_message(code: str, fault: Fault, spec: ToolSpec, faults: Faults) -> str:
     name = fault["path"]
     known = spec.input_schema.get("properties", {})
     if code == "argument_missing" and name in known:
