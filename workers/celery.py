@@ -20,7 +20,7 @@ if not apps.ready:
 transport.install()
 
 #: A publish or an acknowledgement that Redis does not answer within this is given up.
-REDIS_TIMEOUT_S = 2.0
+REDIS_TIMEOUT_S = 1.0
 
 # No fix-up: Celery's own for Django closes every connection round every task; node.py closes only
 # what is broken or too old.

@@ -1,7 +1,13 @@
-"""kombu's Redis transport with two repairs (kombu 5.7, redis-py 8.1).
+"""kombu's Redis transport with three repairs (kombu 5.7, redis-py 8.1).
 
 *One client a channel.*  kombu makes a new client for each operation, which redis-py 8.1 made dear
 (0.2 ms).  A client is safe between threads; its connections come from the channel's pool either way.
+
+*No acknowledgement in Redis.*  kombu keeps a copy of each message there until it is acknowledged.
+Where that acknowledgement fails (Redis hung for a moment) it is logged and the message counts as in
+hand for ever; after as many as the worker has slots it is connected and deaf.  Our messages are
+bells: a lost one costs a second, so messages in hand are counted in the process alone, and those in
+hand when the connection is lost are forgotten.  It also spares two round trips a message.
 
 *A poisoned list does not end the worker.*  An item that is no Celery message (somebody's LPUSH)
 raises in the middle of the event loop and ends the worker's main process.  Such an item is already
@@ -12,17 +18,36 @@ import logging
 from queue import Empty
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 logger = logging.getLogger(__name__)
 
-#: What the code between the list's item and a kombu Message raises for items of the wrong shape.
+#: What the code between the list's item and a running task raises for items of the wrong shape.
 NOT_A_MESSAGE = (ValueError, TypeError, AttributeError, LookupError)
+
+
+class QoS(virtual.QoS):  # type: ignore[misc]
+    """Counts the messages in hand; gives none of them back."""
+
+    restore_at_shutdown = False
+    newest: str | None = None
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        super().append(message, delivery_tag)
+        self.newest = delivery_tag
+
+    def forget_newest(self) -> None:
+        """Let go of a message that could not be handed over."""
+        if self.newest is not None:
+            self.ack(self.newest)
 
 
 class Channel(redis.Channel):  # type: ignore[misc]
     """A channel that keeps its client and outlives an item that is no message."""
 
+    QoS = QoS
+    ack_emulation = True  # kombu replaces our QoS if it is off
+    do_restore = False
     _kept_client: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -37,6 +62,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         super()._disconnect_pools()
 
     def _brpop_read(self, **options: Any) -> Any:
+        self.qos.newest = None
         try:
             return super()._brpop_read(**options)
         except self.connection_errors as error:
@@ -48,6 +74,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         raise Empty
 
     def _drop(self, error: Exception) -> None:
+        self.qos.forget_newest()
         logger.error("Dropped an item of a queue that is no Celery message: %r", error)
 
 
