@@ -24,7 +24,7 @@ class Agent(models.Model):
     name = models.CharField(max_length=100)
     description = models.TextField(blank=True, max_length=2000)
     current_version = models.ForeignKey(
-        "AgentVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+        "AgentVersion", on_delete=models.PROTECT, null=True, blank=True, related_name="current_of"
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import psycopg
 from django.db import InterfaceError, OperationalError, connection
 from psycopg.rows import dict_row
+from psycopg.types.json import JsonbLoader
 
 T = TypeVar("T")
 Row = dict[str, Any]
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+_JSONB = psycopg.adapters.types["jsonb"].oid
 _RETRIED = ("40P01", "40001")  # deadlock, serialization failure: PostgreSQL asks to do it again
 
 
@@ -37,6 +39,7 @@ def rows(sql: str, /, **params: Any) -> list[Row]:
     """Run one statement and fetch what it returns; its own transaction unless one is open."""
     connection.ensure_connection()
     with connection.wrap_database_errors, psycopg.Cursor(connection.connection, row_factory=dict_row) as cursor:
+        cursor.adapters.register_loader(_JSONB, JsonbLoader)  # Django leaves JSON to its fields
         cursor.execute(sql, params)  # type: ignore[arg-type]  # SQL comes from our own files only
         return cursor.fetchall() if cursor.description else []
 

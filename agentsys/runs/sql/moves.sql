@@ -3,28 +3,28 @@
 SELECT * FROM runs_run WHERE id = %(run_id)s FOR NO KEY UPDATE;
 
 -- name: leave_running
--- running -> %(to)s while the claim still holds; under the run's lock.
+-- running -> to, while the claim still holds; under the run's lock.
 UPDATE runs_step s
-   SET status = %(to)s, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
+   SET status = %(to)s::text, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
        failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
        lease_expires_at = NULL,
-       effect_started_at = CASE WHEN %(to)s NOT IN ('ready', 'sleeping') THEN s.effect_started_at END,
+       effect_started_at = CASE WHEN %(to)s::text NOT IN ('ready', 'sleeping') THEN s.effect_started_at END,
        available_at = CASE WHEN %(at)s::timestamptz IS NOT NULL THEN %(at)s::timestamptz
                            WHEN %(delay_s)s::float8 IS NOT NULL
                            THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
-       ready_at = CASE WHEN %(to)s = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
-       finished_at = CASE WHEN %(to)s IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
+       ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+       finished_at = CASE WHEN %(to)s::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
 RETURNING s.*;
 
 -- name: leave_waiting
--- waiting -> %(to)s by a counterpart's word; under the run's lock.
+-- waiting -> to, by a counterpart's word; under the run's lock.
 UPDATE runs_step s
-   SET status = %(to)s, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
-       effect_started_at = CASE WHEN %(to)s = 'ready' THEN NULL ELSE s.effect_started_at END,
+   SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
+       effect_started_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE s.effect_started_at END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint,
-       ready_at = CASE WHEN %(to)s = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
-       finished_at = CASE WHEN %(to)s = 'ready' THEN NULL ELSE clock_timestamp() END
+       ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+       finished_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE clock_timestamp() END
  WHERE s.run_id = %(run_id)s AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s
 RETURNING s.*;
 

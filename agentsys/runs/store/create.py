@@ -1,6 +1,6 @@
 """Rows of new runs and new steps, made from plans that were checked before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 

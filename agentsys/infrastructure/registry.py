@@ -1,0 +1,39 @@
+"""Which processes work, as their own heartbeats tell: liveness is what PostgreSQL has seen."""
+
+from datetime import timedelta
+
+from django.db.models.functions import Now
+
+from .models import Worker
+
+#: A worker not seen for this long counts for nothing.
+SEEN_WITHIN = timedelta(seconds=60)
+_FORGET_AFTER = timedelta(hours=1)
+
+
+def hello(name: str, *, lane: str, host: str, pid: int, concurrency: int) -> None:
+    """A process starts to work; repeating it does no harm."""
+    Worker.objects.update_or_create(
+        name=name, defaults={"lane": lane, "host": host, "pid": pid, "concurrency": concurrency, "seen_at": Now()}
+    )
+
+
+def alive(name: str, *, cpu_percent: float = 0.0, memory_bytes: int = 0, draining: bool = False) -> bool:
+    """A process still works; False when it is not known (any more) and must say hello again."""
+    values = {"cpu_percent": cpu_percent, "memory_bytes": memory_bytes, "draining": draining}
+    return bool(Worker.objects.filter(name=name).update(seen_at=Now(), **values))
+
+
+def gone(name: str) -> None:
+    """A process ends."""
+    Worker.objects.filter(name=name).delete()
+
+
+def lanes_served() -> set[str]:
+    """Lanes with a worker that was seen within the last minute and is not ending."""
+    return set(Worker.objects.filter(seen_at__gt=Now() - SEEN_WITHIN, draining=False).values_list("lane", flat=True))
+
+
+def forget_old() -> None:
+    """Drop the rows of processes not seen for an hour."""
+    Worker.objects.filter(seen_at__lt=Now() - _FORGET_AFTER).delete()

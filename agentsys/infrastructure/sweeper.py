@@ -1,0 +1,66 @@
+"""The upkeep that keeps every run moving, once a second on every worker node.
+
+Jobs are idempotent and guarded by the store, so that any number of sweepers may run at once.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.db import connection
+
+from agentsys.core import db, procs
+from agentsys.runs import dispatch
+from agentsys.runs.store import sweeps
+
+from . import registry
+
+logger = logging.getLogger(__name__)
+RING_AFTER_S = 1.0
+
+
+@dataclass
+class Sweeper:
+    """One node's sweeper; it remembers only since when it has had contact.
+
+    Leases are judged after one of them has passed in unbroken contact: while PostgreSQL is away nobody
+    can renew, so when it is back everybody looks dead (``amnesty``).
+    """
+
+    _contact_since: float = field(default_factory=time.monotonic)
+    _ticks: int = 0
+
+    def tick(self) -> None:
+        """Do what is due.  Never raises: what failed is tried again a second later."""
+        jobs: list[Callable[[], object]] = [self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline]
+        if self._ticks % 30 == 0:
+            jobs += [sweeps.repair_stuck, registry.forget_old]
+        self._ticks += 1
+        for job in jobs:
+            self._guarded(job)
+        db.release()
+
+    def _guarded(self, job: Callable[[], object]) -> None:
+        try:
+            job()
+        except Exception:  # upkeep must go on whatever one job meets
+            logger.exception("upkeep failed: %s", getattr(job, "__name__", job))
+            self._contact_since = time.monotonic()
+            connection.close()
+
+    def _wake(self) -> None:
+        dispatch.wake(sorted({*sweeps.wake_sleepers(), *sweeps.due_lanes(older_than_s=RING_AFTER_S)}))
+
+    def _reap_dead(self) -> None:
+        dispatch.wake(sweeps.reap_dead(procs.is_dead_here))
+
+    def _reap_expired(self) -> None:
+        if time.monotonic() - self._contact_since >= settings.LEASE_S:
+            dispatch.wake(sweeps.reap_expired())
+
+
+def due_lanes() -> list[str]:
+    """Lanes whose bell seems to be lost."""
+    return sweeps.due_lanes(older_than_s=RING_AFTER_S)

@@ -1,0 +1,166 @@
+"""Use cases: what people and programs ask of runs.  REST, admin and command line all call these."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+
+from agentsys.accounts.models import User
+from agentsys.agents.models import AgentVersion, Mode
+from agentsys.agents.plans import parse_plan
+from agentsys.core.errors import (
+    IdempotencyKeyReused,
+    InvalidInput,
+    InvalidTransition,
+    NotFound,
+    PlanInvalid,
+)
+from agentsys.core.ids import uuid7
+from agentsys.core.sanitize import clean
+from agentsys.tools.registry import ToolSpec
+
+from . import dispatch, files, submission
+from .handlers import allowed_tools, max_steps
+from .models import Run, Step
+from .store import moves
+from .store.change import jsonb
+from .store.create import NewSteps, insert_run, planning_step, steps_of
+from .submission import Submission
+
+OUTCOMES = ("done", "not_done", "failed")
+MAX_KEY = 200
+
+
+def submit(
+    *, workspace_id: UUID, user: User | None, request: Submission, idempotency_key: str = ""
+) -> tuple[Run, bool]:
+    """Record a run and its first steps, then ring for them.  At most 8 queries.
+
+    The same ``idempotency_key`` and request give the same run again.
+
+    Returns:
+        The run, and whether it was there before.
+
+    Raises:
+        InvalidInput, PlanInvalid, PayloadTooLarge: the request is refused; nothing was stored.
+        NotFound: the workspace has no such agent.
+        IdempotencyKeyReused: the key belongs to another request.
+    """
+    submission.check(request)
+    if len(idempotency_key) > MAX_KEY or not idempotency_key.isprintable():
+        raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")
+    version = _current_version(workspace_id, request.agent)
+    steps = _first_steps(request, version)
+    values = _values(request, version, user, idempotency_key)
+    with transaction.atomic():
+        made = insert_run(values, steps)
+        if made:
+            for name, content in request.files.items():
+                files.put(workspace_id=workspace_id, run_id=values["id"], name=name, content=content)
+    if not made:
+        return _replayed(workspace_id, idempotency_key, values["request_digest"]), True
+    dispatch.wake(steps.roots)
+    return get(workspace_id, values["id"]), False
+
+
+def get(workspace_id: UUID, run_id: UUID) -> Run:
+    """One run with its agent, in one query.
+
+    Raises:
+        NotFound: not in this workspace.
+    """
+    run = Run.objects.select_related("agent_version__agent").filter(workspace_id=workspace_id, pk=run_id).first()
+    if run is None:
+        raise NotFound("There is no such run.")
+    return run
+
+
+def _current_version(workspace_id: UUID, slug: str) -> AgentVersion:
+    found = (
+        AgentVersion.objects.select_related("agent")
+        .filter(agent__workspace_id=workspace_id, agent__slug=slug, current_of__isnull=False)
+        .first()
+    )
+    if found is None:
+        raise NotFound(f"This workspace has no agent {slug[:50]!r} with a current version.", agent=slug[:50])
+    return found
+
+
+def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
+    if request.plan is not None:
+        tools: Mapping[str, ToolSpec] = allowed_tools(version)
+        most = int(max_steps({**version.limits, **request.limits}))
+        return steps_of(parse_plan(request.plan, tools=tools, max_steps=most), tools)
+    if version.mode == Mode.FIXED:
+        fault = {"path": "plan", "code": "missing", "message": f"The agent {request.agent!r} runs only fixed plans."}
+        raise PlanInvalid("This agent needs a plan.", errors=[fault])
+    return planning_step()
+
+
+def _values(request: Submission, version: AgentVersion, user: User | None, key: str) -> dict[str, Any]:
+    limits = {**version.limits, **request.limits}
+    return {
+        "id": uuid7(),
+        "workspace_id": version.workspace_id,
+        "agent_version_id": version.pk,
+        "created_by_id": user.pk if user else None,
+        "goal": request.goal,
+        "plan": jsonb(request.plan),
+        "input": jsonb(clean(request.input)),
+        "model": request.model,
+        "output_schema": jsonb(request.output_schema or version.output_schema),
+        "labels": jsonb(dict(request.labels)),
+        "limits": jsonb(limits),
+        "priority": request.priority,
+        "reason": "start_at" if request.start_at else "",
+        "idempotency_key": key or None,
+        "request_digest": request.digest(),
+        "start_at": request.start_at,
+        "deadline_s": _soonest(request.deadline_s, limits.get("time_s")),
+    }
+
+
+def _soonest(*seconds: float | None) -> float | None:
+    least = min((s for s in seconds if s is not None), default=math.inf)
+    return None if math.isinf(least) else float(least)
+
+
+def _replayed(workspace_id: UUID, key: str, digest: str) -> Run:
+    run = Run.objects.select_related("agent_version__agent").get(workspace_id=workspace_id, idempotency_key=key)
+    if run.request_digest != digest:
+        raise IdempotencyKeyReused
+    return run
+
+
+def cancel(run: Run, *, user: User | None = None) -> Run:
+    """Stop a run: what has not started never starts; what runs drains, then the run is cancelled.
+
+    Raises:
+        InvalidTransition: the run has already finished.
+    """
+    if not moves.stop(run.pk, reason="user"):
+        run.refresh_from_db()
+        raise InvalidTransition("The run has already finished.", run_id=str(run.pk), status=run.status)
+    return get(run.workspace_id, run.pk)
+
+
+def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User | None = None) -> Step:
+    """Say what became of an unsafe call that nobody saw the end of: done, not_done or failed.
+
+    Raises:
+        InvalidInput: no such outcome.
+        NotFound: no such step.
+        InvalidTransition: the step does not wait for this.
+    """
+    if outcome not in OUTCOMES:
+        raise InvalidInput(f"outcome is one of {', '.join(OUTCOMES)}.", outcome=str(outcome)[:50])
+    lanes = moves.resolve(run.pk, key, outcome=outcome, result=clean(result))
+    step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
+    if step is None:
+        raise NotFound(f"The run has no step {key[:64]!r}.")
+    if lanes is None:
+        raise InvalidTransition("The step does not wait for somebody's word.", step=key, status=step.status)
+    dispatch.wake(lanes)
+    return step

@@ -1,0 +1,122 @@
+"""A submission: what a goal is given with, and the checks on it that need no database."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import jsonschema
+
+from agentsys.core.errors import InvalidInput, PayloadTooLarge
+from agentsys.core.sanitize import clean
+
+from . import files
+
+MAX_GOAL = 20_000
+MAX_INPUT_BYTES = 1_000_000
+MAX_LABELS, MAX_LABEL = 50, 200
+MAX_FILES_BYTES = 20_000_000
+MAX_DEADLINE_S = 366 * 86400
+_LIMITS = {"steps", "time_s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One run to be.  ``goal`` or ``plan`` is needed; the rest narrows how it is done."""
+
+    agent: str
+    goal: str = ""
+    plan: Any = None
+    input: Any = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    priority: int = 0
+    start_at: datetime | None = None
+    deadline_s: float | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    output_schema: Any = None
+    effects: str = "live"
+
+    def digest(self) -> str:
+        """SHA-256 of everything that makes two submissions the same."""
+        parts = {name: getattr(self, name) for name in self.__slots__ if name != "files"}
+        parts["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check(request: Submission) -> None:
+    """Refuse what no agent could run, all faults at once.
+
+    Raises:
+        InvalidInput: ``errors`` lists [{path, code, message}].
+        PayloadTooLarge: input or files are over their limits.
+    """
+    errors = [*_goal_faults(request), *_label_faults(request), *_limit_faults(request), *_schema_faults(request)]
+    if errors:
+        raise InvalidInput("The submission is not valid; see errors.", errors=errors)
+    _check_sizes(request)
+
+
+def _fault(path: str, code: str, message: str) -> dict[str, str]:
+    return {"path": path, "code": code, "message": message}
+
+
+def _goal_faults(request: Submission) -> list[dict[str, str]]:
+    faults = []
+    if not request.goal.strip() and request.plan is None:
+        faults.append(_fault("goal", "missing", "Give a goal, or a plan, or both."))
+    if len(request.goal) > MAX_GOAL:
+        faults.append(_fault("goal", "too_long", f"A goal may have {MAX_GOAL} characters."))
+    if "\x00" in request.goal:
+        faults.append(_fault("goal", "bad_value", "A goal may not contain NUL."))
+    if not -10 <= request.priority <= 10:
+        faults.append(_fault("priority", "bad_value", "Priority is a number from -10 to 10."))
+    if request.effects != "live":
+        faults.append(_fault("effects", "unavailable", "Only 'live' is available."))
+    return faults
+
+
+def _label_faults(request: Submission) -> list[dict[str, str]]:
+    if len(request.labels) > MAX_LABELS:
+        return [_fault("labels", "too_many", f"At most {MAX_LABELS} labels.")]
+    texts = [text for pair in request.labels.items() for text in pair]
+    if any(not isinstance(text, str) or len(text) > MAX_LABEL or "\x00" in text for text in texts):
+        return [_fault("labels", "bad_value", f"Labels map texts to texts of at most {MAX_LABEL} characters.")]
+    return []
+
+
+def _limit_faults(request: Submission) -> list[dict[str, str]]:
+    faults = []
+    for name, value in request.limits.items():
+        if name not in _LIMITS:
+            faults.append(_fault(f"limits.{name}", "unavailable", "Only steps and time_s can be limited yet."))
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_DEADLINE_S:
+            faults.append(_fault(f"limits.{name}", "bad_value", "A limit is a number above 0."))
+    if request.deadline_s is not None and not 0 < request.deadline_s <= MAX_DEADLINE_S:
+        faults.append(_fault("deadline_s", "bad_value", "deadline_s is a number of seconds above 0, at most a year."))
+    return faults
+
+
+def _schema_faults(request: Submission) -> list[dict[str, str]]:
+    if request.output_schema is None:
+        return []
+    try:
+        jsonschema.Draft202012Validator.check_schema(request.output_schema)
+    except (jsonschema.SchemaError, RecursionError) as error:
+        return [_fault("output_schema", "bad_schema", f"Not a JSON Schema: {str(error).splitlines()[0][:300]}")]
+    return []
+
+
+def _check_sizes(request: Submission) -> None:
+    clean(request.input, max_bytes=MAX_INPUT_BYTES)
+    if len(request.files) > files.MAX_FILES:
+        raise PayloadTooLarge(f"At most {files.MAX_FILES} files a run.")
+    for name, content in request.files.items():
+        files.check_name(name)
+        if len(content) > files.MAX_FILE_BYTES:
+            raise PayloadTooLarge(f"A file may have {files.MAX_FILE_BYTES} bytes.", name=name)
+    if sum(map(len, request.files.values())) > MAX_FILES_BYTES:
+        raise PayloadTooLarge(f"The files of a submission may have {MAX_FILES_BYTES} bytes together.")

@@ -1,0 +1,81 @@
+"""What every test may use: people, workspaces, agents, runs, and a worker in this process."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from agentsys.accounts.models import Membership, Role, User, Workspace
+from agentsys.agents.models import Agent, AgentVersion
+from agentsys.runs import services
+from agentsys.runs.models import Run, Step
+from agentsys.runs.submission import Submission
+from agentsys.tools import registry
+from tests.support import tools as test_tools
+from tests.support.worker import Worker
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> None:
+    registry.load()
+    assert test_tools.LOADED
+
+
+@pytest.fixture
+def no_bell(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Bells are written down and nobody hears them."""
+    rung: list[str] = []
+    monkeypatch.setattr(django_settings, "DISPATCHER", "tests.support.worker.silent")
+    yield rung
+
+
+@pytest.fixture
+def workspace(db: Any) -> Workspace:
+    return Workspace.objects.create(slug="home", name="Home")
+
+
+@pytest.fixture
+def make_user(workspace: Workspace) -> Callable[..., User]:
+    """A user with a role in ``workspace`` (or in the one given)."""
+
+    def make(name: str = "olga", role: str = Role.OPERATOR, where: Workspace | None = workspace) -> User:
+        user = User.objects.create_user(name, password="correct horse battery")
+        if where is not None:
+            Membership.objects.create(workspace=where, user=user, role=role)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def agent(workspace: Workspace) -> Agent:
+    made = Agent.objects.create(workspace=workspace, slug="assistant", name="Assistant")
+    made.current_version = AgentVersion.objects.create(workspace=workspace, agent=made, number=1)
+    made.save()
+    return made
+
+
+@pytest.fixture
+def submit(agent: Agent, no_bell: list[str]) -> Callable[..., Run]:
+    """Record a run; ``steps`` is short for a plan of these steps."""
+
+    def make(steps: list[dict[str, Any]] | None = None, *, key: str = "", **fields: Any) -> Run:
+        if steps is not None:
+            fields["plan"] = {"steps": steps} | ({"answer": fields.pop("answer")} if "answer" in fields else {})
+        request = Submission(agent=agent.slug, **fields)
+        run, _ = services.submit(workspace_id=agent.workspace_id, user=None, request=request, idempotency_key=key)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def worker() -> Worker:
+    """A worker that lives in this process and does what is due when told."""
+    return Worker("worker-a")
+
+
+@pytest.fixture
+def step_of() -> Callable[[Run, str], Step]:
+    return lambda run, key: Step.objects.get(run=run, key=key)

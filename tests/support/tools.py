@@ -1,0 +1,67 @@
+"""Tools for tests.  ``calls`` keeps what was called in this process; a witness file sees other processes too."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agentsys.core.errors import OutcomeUnknown
+from agentsys.tools import ToolContext, ToolFailed, ToolUnavailable, tool
+
+LOADED = True
+calls: list[tuple[str, Any]] = []
+
+
+def witness(line: str) -> None:
+    """One line in the file that nobody but the tools writes to; a single write, so lines never mix."""
+    if path := os.environ.get("WITNESS"):
+        with Path(path).open("a") as file:
+            file.write(line + "\n")
+
+
+@tool(effect="pure", lane="compute", name="test.echo", timeout_s=5)
+def echo(value: Any = None) -> Any:
+    """Give the value back."""
+    calls.append(("echo", value))
+    return value
+
+
+@tool(effect="pure", lane="network", name="test.far", timeout_s=5)
+def far(value: Any = None) -> Any:
+    """Give the value back, from another lane."""
+    return value
+
+
+@tool(effect="pure", lane="compute", name="test.fail", timeout_s=5)
+def fail(message: str = "no") -> None:
+    """Fail for good."""
+    raise ToolFailed(message)
+
+
+@tool(effect="idempotent", lane="compute", name="test.flaky", timeout_s=5)
+def flaky(ctx: ToolContext, failures: int = 1) -> int:
+    """Be unavailable so many times."""
+    calls.append(("flaky", ctx.idempotency_key))
+    seen = calls.count(("flaky", ctx.idempotency_key))
+    if seen <= failures:
+        raise ToolUnavailable("not yet")
+    return seen
+
+
+@tool(effect="pure", lane="compute", name="test.bug", timeout_s=5)
+def bug() -> None:
+    """Raise something nobody expects."""
+    raise KeyError("secret-in-a-traceback")
+
+
+@tool(effect="unsafe", lane="compute", name="test.charge", timeout_s=5)
+def charge(ctx: ToolContext, how: str = "ok") -> str:
+    """Do what must not be done twice."""
+    calls.append(("charge", ctx.idempotency_key))
+    witness(f"charge {ctx.idempotency_key}")
+    if how == "unavailable":
+        raise ToolUnavailable("the answer was lost")
+    if how == "not_sent":
+        raise ToolUnavailable("never left", sent=False)
+    if how == "unknown":
+        raise OutcomeUnknown("nobody knows")
+    return "charged"
