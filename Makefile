@@ -1,0 +1,69 @@
+# Every target does all the set-up it needs, on a machine with make and python3 >= 3.11.
+# `make up ARGS="--workers network=2"` hands options on.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up services test check bench chaos lock clean base dev
+MAKEFLAGS += --no-print-directory
+
+# Bytecode is kept, whatever the shell says: six processes import the same modules at each start.
+unexport PYTHONDONTWRITEBYTECODE PYTHONHOME PYTHONSAFEPATH
+
+PY := .venv/bin/python
+ARGS ?=
+# The first Python that will do; if none does, the last line's python3 says so itself, in one line.
+INSTALL = for python in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    && exec "$$python" requirements/install.py $@; \
+	done; \
+	command -v python3 >/dev/null && exec python3 -c 'import sys; sys.exit("agentsys: Python 3.11 or newer is needed, and python3 is " + sys.version.split()[0])'; \
+	echo "agentsys: Python 3.11 or newer is needed, and there is no python3" >&2; exit 1
+
+help:
+	@echo "make demo     real goals, planned and executed before your eyes; leaves nothing running"
+	@echo "make up       the same stack, stays up until Ctrl-C"
+	@echo "make test     everything that proves the build"
+	@echo "make check    lint, types, import contracts, missing migrations"
+	@echo "make bench    the published workloads, with a report"
+	@echo "make chaos    the fault scenarios, with a report"
+	@echo "make services only PostgreSQL and Redis, for work on the code"
+	@echo "make lock     compile requirements/*.in into locks with hashes"
+	@echo "make clean    remove .venv and all data"
+
+base dev:
+	@$(INSTALL)
+
+# exec, so that the stack is make's own child and ends with it (--with-parent).
+demo: base
+	@exec $(PY) manage.py demo --with-parent $(ARGS)
+
+up: base
+	@exec $(PY) manage.py up --with-parent $(ARGS)
+
+services: base
+	@exec $(PY) manage.py services $(ARGS)
+
+test: dev
+	@exec $(PY) -m pytest $(ARGS)
+
+check: export SECRET_KEY = only-for-static-checks
+check: dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy agentsys workers
+	$(PY) -c "from importlinter.cli import lint_imports_command as check; check()"
+	$(PY) manage.py makemigrations --check --dry-run
+
+bench: dev
+	@exec $(PY) -m pytest -m bench -s $(ARGS)
+
+chaos: dev
+	@exec $(PY) -m pytest -m chaos -s $(ARGS)
+
+lock: dev
+	@for name in bootstrap base dev; do \
+	  (cd requirements && ../.venv/uv/bin/uv pip compile -q --upgrade --generate-hashes --universal \
+	    --no-header --python-version 3.11 $$name.in -o $$name.txt) || exit 1; \
+	done
+
+clean:
+	@rm -rf .venv .agentsys
