@@ -23,7 +23,7 @@ class Reading:
     faults: Faults = field(default_factory=Faults)
     #: Well-formed keys with the number of their step, the first one where a key is taken twice.
     keys: dict[str, int] = field(default_factory=dict)
-    references_left: int = references.MAX_REFERENCES
+    work_left: int = references.MAX_WORK
 
 
 @dataclass
@@ -33,16 +33,16 @@ class Draft:
     step: PlanStep
     path: str
     explicit: list[tuple[str, str]] = field(default_factory=list)  # (where, key)
-    found: list[tuple[str, references.Reference]] = field(default_factory=list)  # (where, reference)
+    found: list[references.Place] = field(default_factory=list)
 
 
 def collect(template: Any, path: str, draft: Draft, reading: Reading) -> None:
     """Note the references of a template, and what is wrong with them."""
     try:
-        found = references.inspect(template, path, most=reading.references_left)
+        found = references.inspect(template, path, max_work=reading.work_left)
     except PayloadTooLarge as error:
         reading.faults.fatal(path, "too_many_references", error.message)
-    reading.references_left -= len(found.places)
+    reading.work_left -= found.work
     draft.found += found.places
     for fault in found.faults:
         reading.faults.add(**fault)
@@ -61,11 +61,11 @@ def link(drafts: list[Draft], answer: Draft, reading: Reading) -> tuple[PlanStep
 def _linked(draft: Draft, reading: Reading) -> PlanStep:
     """The step with its dependencies: those it names, then those its references make."""
     named = [key for where, key in draft.explicit if _is_known(where, key, "dependency", draft, reading)]
-    for where, reference in draft.found:
-        is_step = reference.name not in references.RESERVED
-        if is_step and _is_known(where, reference.name, "reference", draft, reading):
-            named.append(reference.name)
-        _check_fields(where, reference, reading)
+    for place in draft.found:
+        is_step = place.name not in references.RESERVED
+        if is_step and _is_known(place.where, place.name, "reference", draft, reading):
+            named.append(place.name)
+        _check_fields(place, reading)
     return replace(draft.step, depends_on=tuple(dict.fromkeys(named)))
 
 
@@ -80,13 +80,12 @@ def _is_known(where: str, key: str, what: str, draft: Draft, reading: Reading) -
     return key != draft.step.key and key in reading.keys
 
 
-def _check_fields(where: str, reference: references.Reference, reading: Reading) -> None:
+def _check_fields(place: references.Place, reading: Reading) -> None:
     """``${a.x || b.y}`` looks for ``b`` in the output of ``a``; meant as a step it would be a silent null."""
-    fields = reference.path.root_fields if reference.path else ()
-    for name in sorted(reading.keys.keys() & fields):
-        message = f"After the first name everything is looked up in {reference.name}: {name} would be a field"
+    for name in sorted(reading.keys.keys() & place.root_fields):
+        message = f"After the first name everything is looked up in {place.name}: {name} would be a field"
         hint = f"of it, not the step. Use a reference of its own, or write @.{name} for the field."
-        reading.faults.add(where, "ambiguous_reference", f"{message} {hint}")
+        reading.faults.add(place.where, "ambiguous_reference", f"{message} {hint}")
 
 
 def check_cycles(steps: tuple[PlanStep, ...], reading: Reading) -> None:

@@ -58,7 +58,7 @@ def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_0
     Raises:
         PlanInvalid: with ``errors``, every fault as ``{path, code, message}`` (at most about a hundred).
 
-    Costs about 20 µs a step.
+    Costs 20 to 40 µs of a CPU a step, and under a second for the worst of two megabytes.
     """
     reading = Reading(tools)
     raw_steps = _outline(data, reading.faults, max_steps)

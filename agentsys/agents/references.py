@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from agentsys.core.errors import PathFailed, PathInvalid, PayloadTooLarge, ReferenceFailed, ReferenceInvalid
 from agentsys.core.path_evaluation import Budget, to_text, weigh
@@ -26,11 +26,12 @@ RESERVED = ("input", "files", "goal")
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?![A-Za-z0-9_])")
 #: Nesting of a template, its references' values not included.
 MAX_DEPTH = 64
-#: Of one template, and of a plan: reading one costs up to 50 µs.
-MAX_REFERENCES = 20_000
+#: Of all references of a plan: one for each, and one more for each 25 characters of it.  A unit costs up to 50 µs.
+MAX_WORK = 20_000
 #: Size of a rendered template as JSON.
 MAX_RENDERED_BYTES = 4_000_000
 
+_FAULT_WORK = 50
 _OPEN = re.compile(r"\$\$\{|\$\{")
 _INSIDE = re.compile(rf"{QUOTED}|[{{}}'\"`]", re.DOTALL)
 _FUNCTION_HINT = "Begin with the step's key and apply the function to it: ${key | length(@)}."
@@ -57,13 +58,22 @@ class Reference:
             raise ReferenceFailed(f"{shown}: {error.message}", reference=shown) from error
 
 
+class Place(NamedTuple):
+    """A reference in a template."""
+
+    where: str  #: as in ``arguments.rows[2].name``
+    name: str
+    root_fields: frozenset[str]  #: see :class:`Path`
+
+
 @dataclass
 class Found:
     """What :func:`inspect` saw, in the order of the template."""
 
-    #: (where, reference)
-    places: list[tuple[str, Reference]] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     faults: list[dict[str, str]] = field(default_factory=list)
+    #: What it cost to read, see ``MAX_WORK``.
+    work: int = 0
 
 
 def names(template: Any) -> set[str]:
@@ -81,23 +91,24 @@ def names(template: Any) -> set[str]:
     }
 
 
-def inspect(template: Any, path: str = "", *, most: int = MAX_REFERENCES) -> Found:
+def inspect(template: Any, path: str = "", *, max_work: int = MAX_WORK) -> Found:
     """All references and all faults of a template; a fault is ``{path, code, message}``.
 
     Raises:
-        PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``, or has over ``most`` references.
+        PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``, or takes more than ``max_work``.
     """
     found = Found()
     for where, text in _texts(template, path, 0):
         for piece in _pieces(text):
-            if isinstance(piece, str):
-                continue
-            if len(found.places) + len(found.faults) >= most:
-                raise PayloadTooLarge("There are too many references; pass whole outputs, not all their parts.")
             if isinstance(piece, Reference):
-                found.places.append((where, piece))
-            else:
+                found.work += 1 + len(piece.source) // 25
+                fields = piece.path.root_fields if piece.path else frozenset()
+                found.places.append(Place(where, piece.name, fields))
+            elif isinstance(piece, ReferenceInvalid):
+                found.work += _FAULT_WORK
                 found.faults.append({"path": where, "code": "reference_syntax", "message": piece.message})
+            if found.work > max_work:
+                raise PayloadTooLarge("There are too many references; pass whole outputs, not all their parts.")
     return found
 
 

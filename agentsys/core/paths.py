@@ -68,7 +68,7 @@ class Path:
             raise PathFailed(f"The expression does not fit this value: {_first_line(error)}") from error
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=128)  # a tree is up to 150 KB
 def compile_path(expression: str) -> Path:
     """Compile and check one expression; cached.  About 50 µs for a short one.
 

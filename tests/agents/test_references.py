@@ -161,7 +161,7 @@ def test_names_are_the_first_names_of_all_references():
     template = {"a": "${page.x} ${input.y} $${no}", "b": ["${rows}", {"${key}": "${page}"}]}
 
     assert names(template) == {"page", "input", "rows"}
-    assert [where for where, _ in inspect(template, "t").places] == ["t.a", "t.a", "t.b[0]", 't.b[1]["${key}"]']
+    assert [place.where for place in inspect(template, "t").places] == ["t.a", "t.a", "t.b[0]", 't.b[1]["${key}"]']
 
 
 def test_a_template_without_references_has_none():
@@ -229,7 +229,9 @@ def test_a_long_text_is_read_in_linear_time():
 
 def test_too_many_references_are_refused():
     with pytest.raises(PayloadTooLarge, match="too many references"):
-        inspect("${a}" * 11, most=10)
+        inspect("${a}" * 11, max_work=10)
+    with pytest.raises(PayloadTooLarge, match="too many references"):
+        inspect("${a." + "b" * 1_000 + "}", max_work=10)
 
 
 def test_paths_are_readable_and_printable_whatever_the_keys():
