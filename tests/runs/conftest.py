@@ -8,9 +8,7 @@ from agentsys.runs import verify
 
 
 @pytest.fixture(autouse=True)
-def _verified(request: pytest.FixtureRequest) -> Iterator[None]:
+def _verified(transactional_db: None, request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    marker = request.node.get_closest_marker("django_db")
-    if marker and marker.kwargs.get("transaction") and not request.node.get_closest_marker("violates"):
-        request.getfixturevalue("transactional_db")
+    if not request.node.get_closest_marker("violates"):
         assert [f for f in verify.check() if f.violations] == []

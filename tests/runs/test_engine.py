@@ -5,7 +5,6 @@ import pytest
 from tests.support import tools
 from tests.support.worker import events, statuses
 
-pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def echo(key, value=None, **fields):
