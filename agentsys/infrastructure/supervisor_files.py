@@ -6,6 +6,7 @@ and process ids of a stack that is ready; it is there only while the stack runs.
 """
 
 import json
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -69,4 +70,4 @@ def cut_logs(folder: Path) -> None:
     for log in folder.glob("*.log"):
         if log.stat().st_size > MAX_LOG_BYTES:
             shutil.copyfile(log, log.with_suffix(".log.1"))
-            log.open("r+").truncate(0)
+            os.truncate(log, 0)
