@@ -9,26 +9,11 @@ from agentsys.tools.context import FileInfo, Listing
 
 from .models import RunFile
 from .store.claims import Claim
+from .store.sql import SQL
 
 MAX_FILES = 1000
 MAX_FILE_BYTES = 10_000_000
 MAX_NAME = 255
-
-_PUT = """
-WITH stored AS (
-    INSERT INTO runs_payload (workspace_id, sha256, size_bytes, content)
-    VALUES (%(workspace_id)s, %(sha256)s, %(size)s, %(content)s)
-    ON CONFLICT (workspace_id, sha256) DO UPDATE SET size_bytes = EXCLUDED.size_bytes
-    RETURNING id
-)
-INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
-SELECT %(workspace_id)s, %(run_id)s, %(name)s, stored.id, %(step)s, clock_timestamp() FROM stored
- WHERE %(token)s::uuid IS NULL OR EXISTS (
-       SELECT 1 FROM runs_step s WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running')
-ON CONFLICT (run_id, name) DO UPDATE
-   SET payload_id = EXCLUDED.payload_id, written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
-RETURNING id
-"""
 
 
 def check_name(name: str) -> str:
@@ -55,7 +40,7 @@ def put(
     if len(content) > MAX_FILE_BYTES:
         raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes; this one has {len(content)}.", name=name)
     written = db.row(
-        _PUT, workspace_id=workspace_id, run_id=run_id, name=name, content=content, size=len(content),
+        SQL["put_file"], workspace_id=workspace_id, run_id=run_id, name=name, content=content, size=len(content),
         sha256=hashlib.sha256(content).hexdigest(), step=step.key if step else "", step_id=step.id if step else None,
         token=step.claim_token if step else None,
     )  # fmt: skip

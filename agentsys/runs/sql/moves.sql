@@ -2,6 +2,11 @@
 -- The first lock of every transaction that moves a run; the row as it is under the lock.
 SELECT * FROM runs_run WHERE id = %(run_id)s FOR NO KEY UPDATE;
 
+-- name: held
+-- A running step as its holder left it, locked after its run.
+SELECT *, lease_expires_at < clock_timestamp() AS expired FROM runs_step
+ WHERE id = %(step_id)s AND claim_token = %(token)s AND status = 'running' FOR NO KEY UPDATE;
+
 -- name: leave_running
 -- running -> to, while the claim still holds; under the run's lock.
 UPDATE runs_step s

@@ -136,17 +136,11 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[
     """
     crashed = why != "released"
     with locked(run_id) as change:
-        held = db.row(_HELD, step_id=step_id, token=token)
+        held = db.row(SQL["held"], step_id=step_id, token=token)
         if held is None or (why == "lease" and not held["expired"]):
             return ()
         _give_back(change, held, why, crashed)
     return change.lanes
-
-
-_HELD = """
-SELECT *, lease_expires_at < clock_timestamp() AS expired FROM runs_step
- WHERE id = %(step_id)s AND claim_token = %(token)s AND status = 'running' FOR NO KEY UPDATE
-"""
 
 
 def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
