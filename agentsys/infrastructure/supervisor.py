@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentsys.core.procs import die_with_parent
 from agentsys.infrastructure.embedded import Postgres, Redis
 from agentsys.infrastructure.embedded_base import Server, reason
 from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_until
@@ -112,7 +111,7 @@ class Supervisor:
     # --- Start -----------------------------------------------------------------------
     def _start(self) -> None:
         if self.wanted.stop_with_parent:
-            die_with_parent(signal.SIGTERM)
+            self._family.end_with_parent()
         self._family.adopt_orphans()
         self._hold_lock()
         self.files.untell()
@@ -204,9 +203,7 @@ class Supervisor:
         prepare.start()
         if not prepare.wait(READY_S) or prepare.exit_code != 0:
             prepare.stop()
-            raise SetupFailed(
-                f"the database cannot be set up: {reason(prepare.last_words())} ({prepare.log})"
-            )
+            raise SetupFailed(f"the database cannot be set up: {reason(prepare.last_words())} ({prepare.log})")
 
     def _start_services(self) -> None:
         """All at once: each spends its first seconds importing."""

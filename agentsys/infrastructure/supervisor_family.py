@@ -5,13 +5,14 @@ Without this they would go to process 1, which in a container often reaps nobody
 
 import ctypes
 import os
+import signal
 import sys
 
 import psutil
 
 from agentsys.infrastructure.embedded_base import on_gone
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 class Family:
@@ -21,8 +22,11 @@ class Family:
         self._earlier = {child.pid for child in psutil.Process().children(recursive=True)}
 
     def adopt_orphans(self) -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _ask_kernel(PR_SET_CHILD_SUBREAPER, 1)
+
+    def end_with_parent(self) -> None:
+        """Have the kernel ask this process to stop when the one that started it ends."""
+        _ask_kernel(PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def reap(self, own: set[int]) -> None:
         """Bury orphans that have ended; ``own`` children are left to those who wait for them."""
@@ -44,3 +48,8 @@ def _ended_child() -> int | None:
     except ChildProcessError:
         return None
     return found.si_pid if found else None
+
+
+def _ask_kernel(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, int(value), 0, 0, 0)

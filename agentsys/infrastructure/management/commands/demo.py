@@ -1,0 +1,83 @@
+"""``manage.py demo``: a whole stack, three real goals before your eyes, and nothing left behind."""
+
+import contextlib
+import json
+import threading
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from rich.console import Console
+
+from agentsys.infrastructure.demo.client import Client, RestFailed
+from agentsys.infrastructure.demo.play import Act, play
+from agentsys.infrastructure.demo.scenes import scenes
+from agentsys.infrastructure.demo.screen import Screen
+from agentsys.infrastructure.management.commands.up import add_stack_arguments, wanted_stack
+from agentsys.infrastructure.processes import SetupFailed
+from agentsys.infrastructure.supervisor import StopRequested, Supervisor
+
+
+class Command(BaseCommand):
+    help = "Start a stack, submit real goals by REST, show their plans moving, print the results, stop."
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_stack_arguments(parser)
+        parser.add_argument("--keep", action="store_true", help="leave the stack up until Ctrl-C")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        self.console = Console()
+        try:
+            # The first goal reads the stack's own API description: its own address is let through.
+            with Supervisor(wanted_stack(options, call_itself=True), self._say) as stack:
+                self._say(stack.welcome())
+                well = self._perform(stack)
+                if options["keep"] and not stack.stop_asked:
+                    self._say("the stack stays up until Ctrl-C")
+                    stack.watch()
+                self._say("stopping…")
+        except SetupFailed as error:
+            raise CommandError(str(error)) from error
+        except StopRequested:
+            raise CommandError("stopped before it was up") from None
+        if not well:
+            raise CommandError("not every goal succeeded")
+
+    def _perform(self, stack: Supervisor) -> bool:
+        """Play in a thread of its own: this one goes on watching the processes."""
+        acts = [Act(scene) for scene in scenes(settings.BASE_DIR, stack.stack.address)]
+        results: list[bool] = []
+
+        def perform() -> None:
+            try:
+                results.append(self._play(stack, acts))
+            except (RestFailed, httpx.HTTPError) as error:
+                self._say(f"the demo cannot go on: {error}")
+
+        player = threading.Thread(target=perform, name="demo", daemon=True)
+        player.start()
+        stack.watch(until=lambda: not player.is_alive())
+        player.join(timeout=5)
+        return bool(results) and results[0]
+
+    def _play(self, stack: Supervisor, acts: list[Act]) -> bool:
+        client = Client(f"{stack.stack.address}/api/v1", stack.stack.username, stack.stack.password)
+        with contextlib.closing(client), Screen(self.console, acts) as screen:
+            well = play(client, acts, show=screen.show, go_on=lambda: not stack.stop_asked)
+        for act in acts:
+            self._tell_result(act, stack.stack.address)
+        self._say(f"\nFlower, with a task for each attempt: {stack.stack.flower_address}/tasks")
+        return well
+
+    def _tell_result(self, act: Act, address: str) -> None:
+        result = act.run.get("result") if act.well else act.run.get("error")
+        text = json.dumps(result, ensure_ascii=False, indent=2)
+        self._say(f"\n{act.scene.title}: {act.run['status']}")
+        self._say(text if len(text) < 2_000 else text[:2_000] + "…")
+        self._say(f"in the admin: {address}/admin/runs/run/{act.run['id']}/change/")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # the terminal may be gone; the stack stops in order
+            self.console.print(line, markup=False, highlight=False, soft_wrap=True)
