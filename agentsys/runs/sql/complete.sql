@@ -16,27 +16,22 @@ WITH run AS MATERIALIZED (
      WHERE s.id = %(step_id)s AND s.run_id = run.id AND s.claim_token = %(token)s::uuid AND s.status = 'running'
     RETURNING s.id, s.run_id, s.workspace_id, s.key, s.kind, s.attempt, s.claim_token, s.lease_owner, s.claimed_at
 ), pick AS MATERIALIZED (
-    SELECT min(c.id) AS id
-      FROM runs_stepedge e JOIN runs_step c ON c.id = e.child_id
-     WHERE %(claim_next)s AND e.parent_id = %(step_id)s AND c.lane = %(lane)s
+    SELECT min(k.id) AS id
+      FROM run JOIN runs_stepedge e ON e.parent_id = %(step_id)s JOIN runs_step k ON k.id = e.child_id
+     WHERE %(claim_next)s AND run.status = 'running' AND k.lane = %(lane)s
 ), child AS (
     UPDATE runs_step c
        SET deps_left = c.deps_left - 1,
-           status = CASE WHEN c.deps_left > 1 THEN 'blocked'
-                         WHEN c.id = pick.id AND run.status = 'running' THEN 'running' ELSE 'ready' END,
+           status = CASE WHEN c.deps_left > 1 THEN 'blocked' WHEN c.id = pick.id THEN 'running' ELSE 'ready' END,
            fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000,
-           ready_at = CASE WHEN c.deps_left > 1 THEN NULL ELSE clock_timestamp() END,
-           attempt = c.attempt + CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running' THEN 1 ELSE 0 END,
-           claim_token = CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running'
-                              THEN %(next_token)s::uuid END,
-           lease_owner = CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running'
-                              THEN %(owner)s ELSE '' END,
-           lease_expires_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running'
+           ready_at = CASE WHEN c.deps_left = 1 THEN clock_timestamp() END,
+           attempt = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN 1 ELSE 0 END,
+           claim_token = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN %(next_token)s::uuid END,
+           lease_owner = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN %(owner)s ELSE '' END,
+           lease_expires_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id
                                    THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
-           claimed_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running'
-                             THEN clock_timestamp() END,
-           started_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id AND run.status = 'running'
-                             THEN clock_timestamp() END
+           claimed_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN clock_timestamp() END,
+           started_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN clock_timestamp() END
       FROM done JOIN runs_stepedge e ON e.parent_id = done.id CROSS JOIN pick CROSS JOIN run
      WHERE c.id = e.child_id AND c.status = 'blocked'
     RETURNING c.*
@@ -46,9 +41,8 @@ WITH run AS MATERIALIZED (
       FROM child
 ), moved AS (
     UPDATE runs_run r
-       SET event_seq = r.event_seq + 1 + n.claimed + CASE
-               WHEN %(last)s THEN 1
-               WHEN r.status = 'running' AND r.active_steps + n.activated = 1 THEN 1 ELSE 0 END,
+       SET event_seq = r.event_seq + 1 + n.claimed
+               + (%(last)s OR (r.status = 'running' AND r.active_steps + n.activated = 1))::int,
            open_steps = r.open_steps - 1,
            active_steps = r.active_steps - 1 + n.activated,
            steps_done = r.steps_done + 1,
@@ -58,36 +52,30 @@ WITH run AS MATERIALIZED (
            output_tokens = r.output_tokens + %(output_tokens)s,
            cost_usd = r.cost_usd + %(cost_usd)s,
            status = CASE
-               WHEN %(last)s AND r.status = 'cancelling' THEN CASE WHEN r.error IS NULL THEN 'cancelled' ELSE 'failed' END
-               WHEN %(last)s THEN CASE WHEN %(error)s::jsonb IS NULL THEN 'succeeded' ELSE 'failed' END
-               WHEN r.status = 'running' AND r.active_steps + n.activated = 1 THEN 'waiting'
-               ELSE r.status END,
+               WHEN %(last)s AND r.status <> 'cancelling' THEN %(end)s::text
+               WHEN %(last)s THEN CASE WHEN r.error IS NULL THEN 'cancelled' ELSE 'failed' END
+               WHEN r.status = 'running' AND r.active_steps + n.activated = 1 THEN 'waiting' ELSE r.status END,
            reason = CASE
-               WHEN %(last)s AND r.status = 'cancelling' THEN r.stop_reason
-               WHEN %(last)s THEN CASE WHEN %(error)s::jsonb IS NULL THEN 'complete' ELSE 'error' END
-               WHEN r.status = 'running' AND r.active_steps + n.activated = 1 THEN r.parked_reason
-               ELSE r.reason END,
-           error = CASE WHEN %(last)s AND r.status <> 'cancelling' THEN %(error)s::jsonb ELSE r.error END,
-           result = CASE WHEN %(last)s AND r.status <> 'cancelling' THEN %(result)s::jsonb END,
+               WHEN %(last)s AND r.status <> 'cancelling' THEN %(end_reason)s::text
+               WHEN %(last)s THEN r.stop_reason
+               WHEN r.status = 'running' AND r.active_steps + n.activated = 1 THEN r.parked_reason ELSE r.reason END,
+           error = CASE WHEN r.status <> 'cancelling' THEN %(error)s::jsonb ELSE r.error END,
+           result = CASE WHEN r.status <> 'cancelling' THEN %(result)s::jsonb END,
            finished_at = CASE WHEN %(last)s THEN clock_timestamp() END
       FROM done, n
      WHERE r.id = done.run_id
-    RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason,
-              (r.status NOT IN ('running', 'cancelling', 'paused')
-               AND (%(last)s OR r.active_steps = 0))::int AS turned, n.claimed
+    RETURNING r.*, n.claimed, (%(last)s OR r.status = 'waiting')::int AS turned
 ), event AS (
-    INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
-    SELECT done.workspace_id, done.run_id, moved.event_seq - moved.turned - moved.claimed, 'step.succeeded', done.key,
-           clock_timestamp(), jsonb_build_object('attempt', done.attempt)
-      FROM done, moved
-    UNION ALL
-    SELECT child.workspace_id, child.run_id, moved.event_seq - moved.turned, 'step.started', child.key,
-           clock_timestamp(), jsonb_build_object('attempt', child.attempt, 'worker', child.lease_owner)
-      FROM child, moved WHERE child.status = 'running'
-    UNION ALL
-    SELECT moved.workspace_id, moved.id, moved.event_seq, 'run.' || moved.status, '', clock_timestamp(),
-           jsonb_build_object('reason', moved.reason)
-      FROM moved WHERE moved.turned = 1
+    INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
+    SELECT m.workspace_id, m.id, clock_timestamp(), e.*
+      FROM moved m CROSS JOIN done LEFT JOIN child ON child.status = 'running'
+     CROSS JOIN LATERAL (VALUES
+           (m.event_seq - m.turned - m.claimed, 'step.succeeded', done.key, jsonb_build_object('attempt', done.attempt)),
+           (m.event_seq - m.turned, 'step.started', child.key,
+            jsonb_build_object('attempt', child.attempt, 'worker', child.lease_owner)),
+           (CASE WHEN m.turned = 1 THEN m.event_seq END, 'run.' || m.status, '', jsonb_build_object('reason', m.reason))
+     ) AS e(seq, type, step, data)
+     WHERE e.seq IS NOT NULL AND e.step IS NOT NULL
 ), attempt AS (
     INSERT INTO runs_attempt (id, workspace_id, run_id, step_id, number, worker, outcome, started_at, ended_at)
     SELECT claim_token, workspace_id, run_id, id, attempt, lease_owner, 'succeeded', claimed_at, clock_timestamp()

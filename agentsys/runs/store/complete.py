@@ -76,6 +76,8 @@ def _write(
         usage=jsonb(usage_of(result)),
         result=jsonb(known.result),
         error=jsonb(known.error),
+        end=RunStatus.SUCCEEDED.value if known.error is None else RunStatus.FAILED.value,
+        end_reason="complete" if known.error is None else "error",
         **result.costs(),
     )
 
