@@ -88,6 +88,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
+    "agentsys.dashboard.csp.AdminPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -162,7 +163,8 @@ REST_FRAMEWORK: dict[str, Any] = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["agentsys.api.auth.WorkspaceJWTAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["agentsys.api.auth.RolePermission"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["agentsys.api.parsing.StrictJSONParser"],
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "agentsys.api.errors.problem_response",
@@ -182,7 +184,31 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "PREPROCESSING_HOOKS": ["agentsys.api.schema.without_slash_twins"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "agentsys.api.schema.with_problems",
+    ],
+}
+
+# --- Admin ----------------------------------------------------------------------------
+_INDIGO = ("96.2% .018 272", "93% .034 273", "87% .065 274", "78.5% .115 275", "67.3% .182 277", "58.5% .233 277",
+           "51.1% .262 277", "45.7% .24 277", "39.8% .195 277", "35.9% .144 279", "25.7% .09 281")  # fmt: skip
+_WEIGHTS = (50, 100, 200, 300, 400, 500, 600, 700, 800, 900, 950)
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "agentsys",
+    "SITE_HEADER": "agentsys",
+    "SITE_SUBHEADER": "Durable AI agents",
+    "SITE_SYMBOL": "hub",
+    "SITE_URL": None,
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}dashboard/icon.svg"}],
+    "STYLES": [f"{STATIC_URL}dashboard/dashboard.css"],
+    "SCRIPTS": [f"{STATIC_URL}dashboard/live.js"],
+    "COLORS": {"primary": {str(w): f"oklch({value})" for w, value in zip(_WEIGHTS, _INDIGO, strict=True)}},
+    "SIDEBAR": {"show_search": False, "navigation": "agentsys.dashboard.navigation.sidebar"},
+    "DASHBOARD_CALLBACK": "agentsys.dashboard.overview.index_context",
 }
 
 # --- Models and tools -----------------------------------------------------------------

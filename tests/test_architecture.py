@@ -24,7 +24,9 @@ BANNED = re.compile(
     r"\b(countdown|eta|autoretry_for|link_error|chord|apply_async)\s*=|\bself\.retry\(|\b(chord|chain|group)\("
     r"|task_always_eager|ALWAYS_EAGER|\bexchange=|\brouting_key=|control\.revoke\(|beat_schedule|result_backend\s*=\s*[^N]"
 )
-SQL = re.compile(r"\b(INSERT INTO \w+|DELETE FROM \w+|UPDATE \w+ SET|SELECT .+ FROM (runs|accounts|agents|infra)\w+)\b", re.DOTALL)
+SQL = re.compile(
+    r"\b(INSERT INTO \w+|DELETE FROM \w+|UPDATE \w+ SET|SELECT .+ FROM (runs|accounts|agents|infra)\w+)\b", re.DOTALL
+)
 
 
 def name_of(path: Path) -> str:
@@ -70,9 +72,15 @@ def test_waits_and_chains_are_the_engines_not_celerys(path):
 def test_sql_lives_in_named_files(path):
     tree = ast.parse(path.read_text())
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs]
+    texts = [
+        n.value
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in docs
+    ]
     found = [text for text in texts if SQL.search(text)]
-    assert not found, f"{name_of(path)} has SQL in a string: move it to <app>/sql/*.sql with a name, its edge and its locks"
+    assert not found, (
+        f"{name_of(path)} has SQL in a string: move it to <app>/sql/*.sql with a name, its edge and its locks"
+    )
 
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)

@@ -27,9 +27,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def put(
-    *, workspace_id: UUID, run_id: UUID, name: str, content: bytes, step: Claim | None = None
-) -> None:
+def put(*, workspace_id: UUID, run_id: UUID, name: str, content: bytes, step: Claim | None = None) -> None:
     """Write or replace a file; by a step only while its claim holds.
 
     Raises:

@@ -139,4 +139,3 @@ def release_all(owner: str) -> int:
         moves.give_back(one.claim.id, one.claim.run_id, one.claim.claim_token, why="released")
     logger.info("released %d steps of %s", len(mine), owner)
     return len(mine)
-

@@ -59,9 +59,7 @@ STEP_MOVES: dict[str, frozenset[str]] = {
     "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),
     "queued": frozenset({"ready", "running", "skipped", "cancelled"}),
     "ready": frozenset({"running", "skipped", "cancelled"}),
-    "running": frozenset(
-        {"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}
-    ),
+    "running": frozenset({"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}),
     "sleeping": frozenset({"queued", "ready", "cancelled", "failed"}),
     "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled"}),
 }

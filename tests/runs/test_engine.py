@@ -6,7 +6,6 @@ from tests.support import tools
 from tests.support.worker import events, statuses
 
 
-
 def echo(key, value=None, **fields):
     return {"key": key, "tool": "test.echo", "arguments": {"value": value}, **fields}
 

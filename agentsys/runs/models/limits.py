@@ -38,8 +38,7 @@ class Approval(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["step", "digest"], name="approval_once_a_call"),
             models.CheckConstraint(
-                condition=Q(decision="", decided_at__isnull=True)
-                | (~Q(decision="") & Q(decided_at__isnull=False)),
+                condition=Q(decision="", decided_at__isnull=True) | (~Q(decision="") & Q(decided_at__isnull=False)),
                 name="approval_decided_has_time",
             ),
         ]
@@ -65,9 +64,7 @@ class Budget(models.Model):
             models.UniqueConstraint(
                 fields=["workspace", "run", "agent", "kind"], name="budget_once", nulls_distinct=False
             ),
-            models.CheckConstraint(
-                condition=Q(spent__gte=0, reserved__gte=0), name="budget_never_negative"
-            ),
+            models.CheckConstraint(condition=Q(spent__gte=0, reserved__gte=0), name="budget_never_negative"),
         ]
 
 

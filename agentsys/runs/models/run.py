@@ -83,9 +83,7 @@ class Run(models.Model):
         indexes = [
             models.Index(fields=["workspace", "-created_at"], name="run_list"),
             models.Index(fields=["workspace", "status", "-created_at"], name="run_list_by_status"),
-            models.Index(
-                fields=["deadline_at"], name="run_deadlines", condition=Q(finished_at__isnull=True)
-            ),
+            models.Index(fields=["deadline_at"], name="run_deadlines", condition=Q(finished_at__isnull=True)),
             models.Index(fields=["created_at"], name="run_live", condition=Q(finished_at__isnull=True)),
         ]
 
@@ -109,9 +107,7 @@ class RunFile(models.Model):
     """A file of a run; a rewrite points the name to other content."""
 
     workspace_id = models.UUIDField()
-    run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="files", db_constraint=False, db_index=False
-    )
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="files", db_constraint=False, db_index=False)
     name = models.CharField(max_length=255)
     payload = models.ForeignKey(Payload, on_delete=models.PROTECT, related_name="+")
     written_by = models.CharField(max_length=64, blank=True)  # a step's key; empty: came with the run

@@ -13,9 +13,7 @@ class Step(models.Model):
     """One durable unit of work; the only thing a worker ever claims.  Ids grow in plan order."""
 
     workspace_id = models.UUIDField()
-    run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False
-    )
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False)
     key = models.CharField(max_length=64)
     kind = models.CharField(max_length=8, choices=StepKind)
     tool = models.CharField(max_length=100, blank=True)
@@ -78,17 +76,11 @@ class Step(models.Model):
                 condition=Q(deps_left__gte=0) & (~Q(status=StepStatus.BLOCKED) | Q(deps_left__gt=0)),
                 name="step_blocked_has_parents",
             ),
-            models.CheckConstraint(
-                condition=Q(kind=StepKind.TOOL) ^ Q(tool=""), name="step_tool_named_iff_tool_kind"
-            ),
+            models.CheckConstraint(condition=Q(kind=StepKind.TOOL) ^ Q(tool=""), name="step_tool_named_iff_tool_kind"),
         ]
         indexes = [
-            models.Index(
-                fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)
-            ),
-            models.Index(
-                fields=["lease_expires_at"], name="step_leases", condition=Q(status=StepStatus.RUNNING)
-            ),
+            models.Index(fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)),
+            models.Index(fields=["lease_expires_at"], name="step_leases", condition=Q(status=StepStatus.RUNNING)),
             models.Index(
                 fields=["available_at"],
                 name="step_timers",
@@ -112,12 +104,8 @@ class StepEdge(models.Model):
     workspace_id = models.UUIDField()
     # Steps leave only with their run, so the tie to the run is the only one that needs a constraint.
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="edges", db_constraint=False)
-    parent = models.ForeignKey(
-        Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
-    )
-    child = models.ForeignKey(
-        Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False
-    )
+    parent = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
+    child = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["parent", "child"], name="stepedge_once")]
@@ -147,9 +135,7 @@ class Event(models.Model):
     """What happened, in order: ``seq`` counts 1, 2, 3… a run without gaps."""
 
     workspace_id = models.UUIDField()
-    run = models.ForeignKey(
-        Run, on_delete=models.CASCADE, related_name="events", db_constraint=False, db_index=False
-    )
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_constraint=False, db_index=False)
     seq = models.IntegerField()
     type = models.CharField(max_length=40)
     step = models.CharField(max_length=64, blank=True)

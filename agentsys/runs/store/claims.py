@@ -102,9 +102,7 @@ def claim(lane: str, *, owner: str) -> Claim | None:
 
 
 def _claim(lane: str, owner: str, token: UUID) -> db.Row | None:
-    return db.retrying(
-        lambda: db.row(SQL["claim"], lane=lane, owner=owner, token=token, lease_s=settings.LEASE_S)
-    )
+    return db.retrying(lambda: db.row(SQL["claim"], lane=lane, owner=owner, token=token, lease_s=settings.LEASE_S))
 
 
 def by_token(token: UUID) -> Claim | None:
@@ -116,9 +114,7 @@ def by_token(token: UUID) -> Claim | None:
 def heartbeat(held: Sequence[tuple[int, UUID]]) -> dict[UUID, bool]:
     """Renew the leases of ``held`` (step id, token); what comes back is still ours: token -> cancel asked."""
     ids, tokens = [pair[0] for pair in held], [pair[1] for pair in held]
-    found = db.retrying(
-        lambda: db.rows(SQL["heartbeat"], ids=ids, tokens=tokens, lease_s=settings.LEASE_S)
-    )
+    found = db.retrying(lambda: db.rows(SQL["heartbeat"], ids=ids, tokens=tokens, lease_s=settings.LEASE_S))
     return {row["claim_token"]: row["cancelled"] for row in found}
 
 

@@ -57,9 +57,7 @@ def _complete(claim: Claim, result: Result, *, claim_next: bool, next_token: UUI
         known = replace(known, plan_version=state["plan_version"], last=state["open_steps"] == 1)
 
 
-def _write(
-    claim: Claim, result: Result, known: _Known, *, claim_next: bool, next_token: UUID
-) -> db.Row | None:
+def _write(claim: Claim, result: Result, known: _Known, *, claim_next: bool, next_token: UUID) -> db.Row | None:
     return db.row(
         SQL["complete"],
         run_id=claim.run_id,

@@ -82,9 +82,7 @@ def _delay_s(claim: Claim, error: AgentSysError) -> float:
     asked = error.data.get("retry_after_s")
     if isinstance(asked, int | float):
         return max(0.0, float(asked))
-    return backoff.half_jitter(
-        claim.failures + 1, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S
-    )
+    return backoff.half_jitter(claim.failures + 1, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S)
 
 
 def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None = None) -> None:
