@@ -1,8 +1,18 @@
-"""The one web entry point; ASGI because event streams stay open."""
+"""The one web entry point; ASGI because event streams stay open.
+
+What would fail at the first request fails here: a broken module of tools, a broken address table.
+"""
 
 import os
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
+from django.urls import get_resolver
+
+from agentsys.api.bodies import LimitedBodies
+from agentsys.tools import registry
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsys.settings")
-application = get_asgi_application()
+application = LimitedBodies(get_asgi_application(), max_bytes=settings.MAX_BODY_BYTES)
+registry.load()
+get_resolver().check()

@@ -1,28 +1,21 @@
-"""Every refusal in one shape: ``application/problem+json`` (RFC 9457).
-
-``{type, title, status, code, detail, errors?}``; ``code`` is the stable one, ``errors`` lists
-``{path, code, message}`` for each fault of a body.
-"""
+"""What a view raises, as a problem: ours, DRF's and Django's alike."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
-from django.views import defaults
+from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from agentsys.api.problems import CONTENT_TYPE, of_error, problem
 from agentsys.core.errors import AgentSysError, Forbidden, InvalidInput, NotFound
 
 logger = logging.getLogger(__name__)
 
-CONTENT_TYPE = "application/problem+json"
-API = "/api/"
 #: DRF's word for a fault -> ours, the same as a plan's faults have.
 _FAULT_CODES = {
     "required": "missing",
@@ -59,27 +52,6 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
         return None
     set_rollback()
     return _respond(_of_drf(error), headers=_headers(error))
-
-
-def of_error(error: AgentSysError) -> dict[str, Any]:
-    """The problem that one of our errors is."""
-    return problem(error.http_status, error.code, error.message, errors=error.data.get("errors"))
-
-
-def problem(
-    status: int, code: str, detail: str, *, errors: Iterable[Mapping[str, Any]] | None = None
-) -> dict[str, Any]:
-    """The body of a refusal."""
-    body: dict[str, Any] = {
-        "type": f"urn:agentsys:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    }
-    if errors is not None:
-        body["errors"] = list(errors)
-    return body
 
 
 def faults_of(detail: Any, path: str = "") -> Iterator[Fault]:
@@ -140,34 +112,3 @@ def _unavailable(error: Exception) -> Response:
     set_rollback()
     detail = "The database does not answer at the moment; try again."
     return _respond(problem(503, "unavailable", detail), headers={"Retry-After": "5"})
-
-
-# --- What goes wrong outside of a view: Django's handler400 and so on (agentsys.urls) ---------
-def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """A request that Django refused before any view: a foreign Host header, a broken upload."""
-    if not request.path.startswith(API):
-        return defaults.bad_request(request, exception)
-    return _plain(problem(400, "bad_request", "The request is not valid HTTP for this host."))
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if not request.path.startswith(API):
-        return defaults.permission_denied(request, exception)
-    return _plain(of_error(Forbidden()))
-
-
-def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    if not request.path.startswith(API):
-        return defaults.page_not_found(request, exception)
-    return _plain(of_error(NotFound()))
-
-
-def server_error(request: HttpRequest) -> HttpResponse:
-    """A bug: the log has the traceback, the answer has none of it."""
-    if not request.path.startswith(API):
-        return defaults.server_error(request)
-    return _plain(of_error(AgentSysError("Something went wrong here; the log has the details.")))
-
-
-def _plain(body: dict[str, Any]) -> JsonResponse:
-    return JsonResponse(body, status=body["status"], content_type=CONTENT_TYPE)

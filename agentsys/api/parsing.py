@@ -177,7 +177,7 @@ class SubmissionFormParser(MultiPartParser):
         return body | _files(found)
 
 
-def _files(found: DataAndFiles[Any, Any]) -> dict[str, Any]:
+def _files(found: "DataAndFiles[Any, Any]") -> dict[str, Any]:
     files: dict[str, bytes] = {}
     for part, uploads in found.files.lists():
         for upload in uploads:

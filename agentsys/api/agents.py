@@ -1,0 +1,165 @@
+"""Agents and their versions.  A version never changes; a change is the next version."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers, status
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agentsys.agents import services
+from agentsys.agents.definition import Definition
+from agentsys.agents.models import Agent, AgentVersion, Mode
+from agentsys.api.fields import Body, Text, checked
+from agentsys.api.pages import Keyset
+from agentsys.api.views import WorkspaceViews
+from agentsys.core.errors import NotFound
+
+_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits")
+
+
+class NewVersion(Body):
+    mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.PLAN)
+    model = Text(max_length=200, allow_blank=True, default="", help_text="Empty: the installation's model.")
+    instructions = Text(max_length=20_000, allow_blank=True, default="", trim_whitespace=False)
+    tools = serializers.ListField(
+        child=Text(max_length=100), default=list, max_length=500, help_text="Allowed tools; empty: all."
+    )
+    output_schema = serializers.DictField(allow_null=True, default=None, help_text="JSON Schema of results.")
+    limits = serializers.DictField(default=dict, help_text="steps, time_s")
+
+
+class NewAgent(NewVersion):
+    slug = serializers.SlugField(max_length=50)
+    name = Text(max_length=100)
+    description = Text(max_length=2000, allow_blank=True, default="")
+
+
+class AgentChange(Body):
+    name = Text(max_length=100, required=False)
+    description = Text(max_length=2000, allow_blank=True, required=False)
+    current_version = serializers.IntegerField(required=False, help_text="Which version new runs use.")
+
+
+class VersionOut(serializers.ModelSerializer[AgentVersion]):
+    output_schema = serializers.DictField(allow_null=True)
+    tools = serializers.ListField(child=serializers.CharField())
+    limits = serializers.DictField()
+
+    class Meta:
+        model = AgentVersion
+        fields = ["number", *_DEFINITION, "created_at"]
+        read_only_fields = fields
+
+
+class AgentOut(serializers.ModelSerializer[Agent]):
+    current_version = VersionOut(allow_null=True)
+
+    class Meta:
+        model = Agent
+        fields = ["slug", "name", "description", "current_version", "created_at"]
+        read_only_fields = fields
+
+
+class BySlug(Keyset):
+    ordering = ("slug",)  # unique in a workspace
+
+
+class NewestVersionFirst(Keyset):
+    ordering = ("-number",)
+
+
+class AgentViews(WorkspaceViews):
+    """What both views of this file share."""
+
+    def agents(self) -> "QuerySet[Agent]":
+        return Agent.objects.filter(workspace_id=self.workspace_id).select_related("current_version")
+
+    def agent(self, slug: str) -> Agent:
+        """
+        Raises:
+            NotFound: not in this workspace.
+        """
+        found = self.agents().filter(slug=slug).first()
+        if found is None:
+            raise NotFound
+        return found
+
+
+class Agents(AgentViews):
+    permits: ClassVar[Mapping[str, str]] = {
+        "list": "agents.read",
+        "retrieve": "agents.read",
+        "create": "agents.write",
+        "partial_update": "agents.write",
+        "destroy": "agents.write",
+    }
+    queryset = Agent.objects.none()
+    serializer_class = AgentOut
+    pagination_class = BySlug
+
+    @extend_schema(operation_id="agents_list", tags=["agents"])
+    def list(self, request: Request) -> Response:
+        """The agents of the workspace."""
+        return self.paged(self.agents())
+
+    @extend_schema(operation_id="agents_create", tags=["agents"], request=NewAgent, responses={201: AgentOut})
+    def create(self, request: Request) -> Response:
+        """Define an agent; what you send becomes its version 1."""
+        given = checked(NewAgent, request.data)
+        definition = Definition(**{name: given.pop(name) for name in _DEFINITION})
+        made = services.create_agent(workspace_id=self.workspace_id, definition=definition, **given)
+        return Response(AgentOut(made).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(operation_id="agents_retrieve", tags=["agents"], responses=AgentOut)
+    def retrieve(self, request: Request, slug: str) -> Response:
+        """One agent with its current version."""
+        return Response(AgentOut(self.agent(slug)).data)
+
+    @extend_schema(operation_id="agents_update", tags=["agents"], request=AgentChange, responses=AgentOut)
+    def partial_update(self, request: Request, slug: str) -> Response:
+        """Rename an agent, or choose another of its versions for new runs."""
+        found = self.agent(slug)
+        return Response(AgentOut(services.change_agent(found, **checked(AgentChange, request.data))).data)
+
+    @extend_schema(operation_id="agents_delete", tags=["agents"], responses={204: None})
+    def destroy(self, request: Request, slug: str) -> Response:
+        """Delete an agent that never had a run; 409 for any other."""
+        services.delete_agent(self.agent(slug))
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class Versions(AgentViews):
+    permits: ClassVar[Mapping[str, str]] = {
+        "list": "agents.read",
+        "retrieve": "agents.read",
+        "create": "agents.write",
+    }
+    queryset = AgentVersion.objects.none()
+    serializer_class = VersionOut
+    pagination_class = NewestVersionFirst
+
+    @extend_schema(operation_id="versions_list", tags=["agents"])
+    def list(self, request: Request, slug: str) -> Response:
+        """The versions of an agent, the newest first."""
+        return self.paged(self.agent(slug).versions.all())
+
+    @extend_schema(
+        operation_id="versions_create", tags=["agents"], request=NewVersion, responses={201: VersionOut}
+    )
+    def create(self, request: Request, slug: str) -> Response:
+        """Add the next version; new runs use it from now on, runs under way keep theirs."""
+        found = self.agent(slug)
+        definition = Definition(**checked(NewVersion, request.data))
+        made = services.add_version(found, definition=definition)
+        return Response(VersionOut(made).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(operation_id="versions_retrieve", tags=["agents"], responses=VersionOut)
+    def retrieve(self, request: Request, slug: str, number: int) -> Response:
+        """One version."""
+        found = self.agent(slug).versions.filter(number=number).first()
+        if found is None:
+            raise NotFound
+        return Response(VersionOut(found).data)

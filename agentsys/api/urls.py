@@ -1,0 +1,75 @@
+"""The addresses under ``/api``, each with and without a slash at its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.urls import URLPattern, path, re_path, register_converter
+from django.urls.converters import StringConverter, UUIDConverter
+
+from agentsys.api.agents import Agents, Versions
+from agentsys.api.events import Events
+from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
+from agentsys.api.runs import Runs
+from agentsys.api.schema import Docs, Schema
+from agentsys.api.sessions import Me, Sessions
+from agentsys.api.steps import Files, Steps
+from agentsys.api.tools import Tools
+from agentsys.api.views import Unknown
+from agentsys.api.workers import Workers
+
+View = Callable[..., Any]
+
+
+class RunId(UUIDConverter):
+    """A UUID in either case; anything else is an address that does not exist."""
+
+    regex = "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}"
+
+
+class StepKey(StringConverter):
+    """As in a plan; the engine's own steps have a dot (``plan.1``)."""
+
+    regex = "[A-Za-z_][A-Za-z0-9_.]{0,63}"
+
+
+register_converter(RunId, "run_id")
+register_converter(StepKey, "step_key")
+
+_JSON_OR_FORM = (StrictJSONParser, SubmissionFormParser)
+_ROUTES: tuple[tuple[str, View], ...] = (
+    ("auth/token", Sessions.as_view({"post": "log_in"})),
+    ("auth/refresh", Sessions.as_view({"post": "refresh"})),
+    ("auth/logout", Sessions.as_view({"post": "log_out"})),
+    ("me", Me.as_view({"get": "retrieve"})),
+    ("runs", Runs.as_view({"get": "list", "post": "create"}, parser_classes=_JSON_OR_FORM)),
+    ("runs/<run_id:run_id>", Runs.as_view({"get": "retrieve"})),
+    ("runs/<run_id:run_id>/cancel", Runs.as_view({"post": "cancel"})),
+    ("runs/<run_id:run_id>/steps", Steps.as_view({"get": "list"})),
+    ("runs/<run_id:run_id>/steps/<step_key:key>", Steps.as_view({"get": "retrieve"})),
+    ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),
+    ("runs/<run_id:run_id>/events", Events.as_view({"get": "list"})),
+    ("runs/<run_id:run_id>/files", Files.as_view({"get": "list"})),
+    ("runs/<run_id:run_id>/files/<str:name>", Files.as_view({"get": "retrieve"})),
+    ("agents", Agents.as_view({"get": "list", "post": "create"})),
+    (
+        "agents/<slug:slug>",
+        Agents.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    ("agents/<slug:slug>/versions", Versions.as_view({"get": "list", "post": "create"})),
+    ("agents/<slug:slug>/versions/<int:number>", Versions.as_view({"get": "retrieve"})),
+    ("tools", Tools.as_view({"get": "list"})),
+    ("tools/<str:name>", Tools.as_view({"get": "retrieve"})),
+    ("workers", Workers.as_view({"get": "list"})),
+)
+
+
+def _both(route: str, view: View, name: str | None = None) -> list[URLPattern]:
+    return [path(f"v1/{route}", view, name=name), path(f"v1/{route}/", view)]
+
+
+urlpatterns = [
+    *(pattern for route, view in _ROUTES for pattern in _both(route, view)),
+    *_both("schema", Schema.as_view(), "schema"),
+    *_both("docs", Docs.as_view(url_name="schema"), "docs"),
+    re_path("", Unknown.as_view()),
+]
