@@ -28,7 +28,7 @@ from agentsys.infrastructure.supervisor_keeper import Keeper
 LOOK_EVERY_S = 0.2
 CUT_LOGS_EVERY_S = 10.0
 READY_S, ASK_EVERY_S = 120.0, 0.1
-STOP_S = 5.0  # for what has no work to drain; workers get DRAIN_S on top
+KILL_S = 5.0
 DEFAULT_PORT, DEFAULT_FLOWER_PORT = 8000, 5555
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -168,6 +168,7 @@ class Supervisor:
             flower_port=flower_port,
             username=self.wanted.username,
             password=password,
+            drain_s=self.wanted.drain_s,
             workers=self.wanted.workers,
             concurrency=self.wanted.concurrency,
         )
@@ -267,10 +268,9 @@ class Supervisor:
             service.send(signal.SIGTERM)
         asked_at = time.monotonic()
         for service in services:
-            patience_s = STOP_S + (self.wanted.drain_s if service.name.startswith("worker") else 0.0)
-            left_s = asked_at + patience_s - time.monotonic()
+            left_s = asked_at + service.patience_s - time.monotonic()
             wait_until(lambda it=service: self._hurry.is_set() or not it.alive(), timeout_s=left_s)  # type: ignore[misc]
-            service.stop(signal.SIGKILL, timeout_s=STOP_S)
+            service.stop(signal.SIGKILL, timeout_s=KILL_S)
 
     def _let_go(self) -> None:
         for held in self._held:

@@ -12,13 +12,18 @@ import psycopg
 from agentsys.infrastructure.embedded_base import on_gone, write_private
 from agentsys.infrastructure.processes import Process, SetupFailed
 
+STOP_S = 5.0  # for what has nothing to drain
 LANES = ("model", "network", "compute", "system")
 WEB_APP = "agentsys.asgi:application"
 REGISTERED = "SELECT pid FROM infrastructure_worker WHERE seen_at > clock_timestamp() - interval '1 minute'"
 
 
 class Service(Process):
-    """A process with a question that tells whether it can do its work."""
+    """A process with a question that tells whether it can do its work.
+
+    Args:
+        patience_s: how long it may go on after it was asked to stop.
+    """
 
     def __init__(
         self,
@@ -29,9 +34,10 @@ class Service(Process):
         env: Mapping[str, str],
         cwd: Path,
         ready: "Callable[[Service], bool]",
+        patience_s: float,
     ) -> None:
         super().__init__(name, command, log=log, env=env, cwd=cwd)
-        self._ready = ready
+        self._ready, self.patience_s = ready, patience_s
 
     def ready(self) -> bool:
         return self._ready(self)
@@ -45,6 +51,7 @@ class Stack:
         base_dir: the clone.
         data_dir: data, logs and secrets.
         environ: what every child inherits.
+        drain_s: how long workers may take to finish or release their steps.
         workers: worker processes a lane; 1 where nothing is said, 0 for none.
         concurrency: slots of one worker a lane; the lane's own default where nothing is said.
     """
@@ -57,6 +64,7 @@ class Stack:
     flower_port: int
     username: str
     password: str
+    drain_s: float = 30.0
     workers: Mapping[str, int] = field(default_factory=dict)
     concurrency: Mapping[str, int] = field(default_factory=dict)
 
@@ -82,7 +90,8 @@ class Stack:
             *("granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(self.port)),
             *("--workers", "1", "--workers-kill-timeout", "5", *static, WEB_APP),
         ]
-        return self._service("web", command, lambda _: get_status(self.port, "/healthz") == 200)
+        ready = self._answers(self.port, "/healthz")
+        return self._service("web", command, ready, patience_s=STOP_S)
 
     def flower(self) -> Service:
         """Its configuration is a file, as a password has no place on a command line."""
@@ -96,16 +105,19 @@ class Stack:
         }
         write_private(config, "".join(f"{name} = {value!r}\n" for name, value in options.items()))
         command = ["celery", "-A", "workers.celery", "flower", f"--conf={config}"]
-        return self._service("flower", command, lambda _: get_status(self.flower_port, "/healthcheck") == 200)
+        # It has nothing to lose, and its own end waits for questions that no worker answers any more.
+        ready = self._answers(self.flower_port, "/healthcheck")
+        return self._service("flower", command, ready, patience_s=0.2)
 
     def worker(self, lane: str, number: int) -> Service:
         name = f"{lane}-{number}" if number > 1 else lane
         command = ["workers", lane, "--name", name]
         if slots := self.concurrency.get(lane):
             command += ["--concurrency", str(slots)]
-        return self._service(f"worker-{name}", command, self._registered)
+        patience_s = self.drain_s + STOP_S
+        return self._service(f"worker-{name}", command, self._registered, patience_s=patience_s)
 
-    def _service(self, name: str, module: list[str], ready: Callable[[Service], bool]) -> Service:
+    def _service(self, name: str, module: list[str], ready: Callable[[Service], bool], *, patience_s: float) -> Service:
         return Service(
             name,
             [sys.executable, "-m", *module],
@@ -113,7 +125,11 @@ class Stack:
             env=self.environ,
             cwd=self.base_dir,
             ready=ready,
+            patience_s=patience_s,
         )
+
+    def _answers(self, port: int, path: str) -> Callable[[Service], bool]:
+        return lambda _: get_status(port, path) == 200
 
     def _registered(self, worker: Service) -> bool:
         """Whether the worker, or a child of it, has told PostgreSQL that it claims."""
