@@ -1,0 +1,1 @@
+"""What the pages show, gathered with few queries; the admin classes and templates present it."""

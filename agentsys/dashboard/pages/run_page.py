@@ -1,0 +1,218 @@
+"""One run on one page: what moves (asked for again while it does), and what does not."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.db.models import F
+from django.db.models.fields.json import KT
+from django.db.models.functions import Left
+from django.utils import timezone
+
+from agentsys.dashboard import links, text
+from agentsys.runs.models import Attempt, Event, Run, RunFile, Step
+from agentsys.runs.states import RUN_FINAL, STEP_FINAL, StepStatus
+
+from . import plan_view
+
+#: Rows of each table on the page; the lists have the rest.
+MAX_STEPS_SHOWN, MAX_ATTEMPTS_SHOWN, MAX_EVENTS_SHOWN, MAX_FILES_SHOWN = 200, 100, 100, 100
+MAX_GOAL_CHARS = 4_000
+#: A plan too large to be drawn is asked for less often.
+POLL_S, POLL_LARGE_S = 1, 4
+_STEP_COLUMNS = (
+    *("id", "workspace_id", "run_id", "key", "kind", "tool", "title", "depends_on", "lane", "plan_version"),
+    *("status", "reason", "attempt", "failures", "crashes", "max_attempts", "available_at", "claim_token"),
+    *("lease_owner", "claimed_at", "ready_at", "started_at", "finished_at"),
+)
+
+
+def steps_of(run_id: UUID) -> list[Step]:
+    """All steps of a run in plan order, without their documents; each has ``error_text``."""
+    error_text = Left(KT("error__message"), 300)
+    return list(Step.objects.filter(run_id=run_id).only(*_STEP_COLUMNS).annotate(error_text=error_text).order_by("id"))
+
+
+def moving(run: Run, *, may_cancel: bool, may_resolve: bool) -> dict[str, Any]:
+    """What changes while the run goes on.  Five queries, whatever the run's size."""
+    steps, now = steps_of(run.pk), timezone.now()
+    final = run.status in RUN_FINAL
+    return {
+        "run": run,
+        "final": final,
+        "poll_s": POLL_LARGE_S if len(steps) > MAX_STEPS_SHOWN else POLL_S,
+        "goal": text.block(run.goal, MAX_GOAL_CHARS),
+        "facts": _facts(run, steps, now),
+        "elapsed_s": None if final or not run.started_at else (now - run.started_at).total_seconds(),
+        "error": _error(run.error),
+        "result": text.pretty(run.result) if run.status == "succeeded" else "",
+        "may_cancel": may_cancel and not final and run.status != "cancelling",
+        "may_resolve": may_resolve,
+        "undecided": [step for step in steps if _is_undecided(step)],
+        "plan": plan_view.of(steps),
+        "steps": [_step_row(step, run, now) for step in _shown(steps)],
+        "steps_left_out": max(0, len(steps) - MAX_STEPS_SHOWN),
+        "attempts": attempts_of(steps),
+        "events": _events(run),
+        "files": _files(run),
+        "flower": links.to_flower(),
+        "more": {name: links.listed(f"runs_{name}", run=run.pk) for name in ("step", "attempt", "event", "runfile")},
+    }
+
+
+def still(run: Run) -> dict[str, Any]:
+    """What was submitted, as (title, text) pairs; only what there is."""
+    given = {
+        "Input": run.input,
+        "Submitted plan": run.plan,
+        "Answer template": (run.answer or {}).get("template") if isinstance(run.answer, dict) else None,
+        "Output schema": run.output_schema,
+        "Limits": run.limits or None,
+    }
+    return {"submitted": [(title, text.pretty(value)) for title, value in given.items() if value is not None]}
+
+
+def _facts(run: Run, steps: Sequence[Step], now: datetime) -> list[tuple[str, str]]:
+    ended = run.finished_at or now
+    done = sum(step.status in STEP_FINAL for step in steps)
+    facts = [
+        ("Created (UTC)", text.moment(run.created_at)),
+        ("Waited", text.duration(((run.started_at or ended) - run.created_at).total_seconds())),
+        ("Ran", text.duration((ended - run.started_at).total_seconds()) if run.started_at else ""),
+        ("Steps", f"{done} of {len(steps)} done"),
+        ("Model calls", f"{run.model_calls:,}" if run.model_calls else ""),
+        ("Tokens", f"{run.input_tokens:,} in, {run.output_tokens:,} out" if run.model_calls else ""),
+        ("Cost", f"$ {run.cost_usd:.4f}" if run.cost_usd else ""),
+        ("Tool calls", f"{run.tool_calls:,}" if run.tool_calls else ""),
+        ("Deadline (UTC)", text.moment(run.deadline_at)),
+        ("Priority", f"{run.priority:+d}" if run.priority else ""),
+        ("Submitted by", text.clip(run.created_by or "", 60)),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _error(error: Any) -> dict[str, str] | None:
+    if not isinstance(error, dict):
+        return None
+    return {
+        "code": text.clip(error.get("code", ""), 60),
+        "message": text.block(str(error.get("message", "")), 4_000),
+        "data": text.pretty(error["data"], 4_000) if error.get("data") else "",
+    }
+
+
+def _is_undecided(step: Step) -> bool:
+    return step.status == StepStatus.WAITING and step.reason == "outcome_unknown"
+
+
+def _shown(steps: Sequence[Step]) -> Sequence[Step]:
+    """In plan order; of too many, those that still move or went wrong come first."""
+    if len(steps) <= MAX_STEPS_SHOWN:
+        return steps
+    uneventful = {StepStatus.SUCCEEDED: 1, StepStatus.SKIPPED: 1, StepStatus.BLOCKED: 2}
+    return sorted(steps, key=lambda step: uneventful.get(StepStatus(step.status), 0))[:MAX_STEPS_SHOWN]
+
+
+def _step_row(step: Step, run: Run, now: datetime) -> dict[str, Any]:
+    return {
+        "key": step.key,
+        "title": text.clip(step.title, 80),
+        "what": text.clip(step.tool or step.kind, 60),
+        "lane": step.lane,
+        "status": step.status,
+        "reason": step.reason,
+        "attempts": step.attempt,
+        "took": text.duration(took_s(step, now)),
+        "error": text.clip(step.error_text or "", 200),  # type: ignore[attr-defined]
+        "retry_at": text.moment(step.available_at) if step.status == StepStatus.SLEEPING else "",
+        "url": links.to_step(step.pk),
+        "bar": _bar(step, run, now),
+    }
+
+
+def took_s(step: Step, now: datetime) -> float | None:
+    """Seconds from the first start to the end, or until now."""
+    if step.started_at is None:
+        return None
+    return ((step.finished_at or now) - step.started_at).total_seconds()
+
+
+def _bar(step: Step, run: Run, now: datetime) -> tuple[float, float] | None:
+    """Where in the run's time the step lies: start and length in percent."""
+    if step.started_at is None or run.started_at is None:
+        return None
+    whole_s = max(((run.finished_at or now) - run.started_at).total_seconds(), 0.001)
+    start = min(max((step.started_at - run.started_at).total_seconds() / whole_s, 0.0), 0.99)
+    length = min(max((took_s(step, now) or 0.0) / whole_s, 0.01), 1.0 - start)
+    return round(start * 100, 2), round(length * 100, 2)
+
+
+def attempts_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """The last attempts of these steps, newest first, those still running before all others."""
+    keys = {step.pk: step.key for step in steps}
+    ended = Attempt.objects.filter(step_id__in=keys).annotate(error_text=Left(KT("error__message"), 300))
+    rows = [
+        _attempt_row(step.claim_token, step.key, step.attempt, step.lease_owner, "running", step.claimed_at)
+        for step in steps
+        if step.status == StepStatus.RUNNING and step.claim_token
+    ]
+    for row in ended.order_by("-ended_at")[:MAX_ATTEMPTS_SHOWN]:
+        key = keys[row.step_id]
+        rows.append(
+            _attempt_row(row.pk, key, row.number, row.worker, row.outcome, row.started_at, row.ended_at, row.error_text)
+        )
+    return rows
+
+
+def _attempt_row(
+    attempt_id: UUID,
+    key: str,
+    number: int,
+    worker: str,
+    outcome: str,
+    started_at: datetime | None,
+    ended_at: datetime | None = None,
+    error: str | None = None,
+) -> dict[str, Any]:
+    seconds = (ended_at - started_at).total_seconds() if started_at and ended_at else None
+    return {
+        "step": key,
+        "number": number,
+        "worker": text.clip(worker, 80),
+        "outcome": outcome,
+        "started": text.moment(started_at),
+        "took": text.duration(seconds),
+        "error": text.clip(error or "", 200),
+        "task": links.to_task(attempt_id),
+    }
+
+
+def _events(run: Run) -> list[dict[str, Any]]:
+    newest = Event.objects.filter(run_id=run.pk).order_by("-seq")[:MAX_EVENTS_SHOWN]
+    start = run.created_at
+    return [
+        {
+            "seq": event.seq,
+            "type": event.type,
+            "step": event.step,
+            "after": text.duration((event.at - start).total_seconds()),
+            "at": text.moment(event.at),
+            "data": text.compact(event.data),
+        }
+        for event in newest
+    ]
+
+
+def _files(run: Run) -> list[dict[str, Any]]:
+    rows = RunFile.objects.filter(run_id=run.pk).annotate(bytes=F("payload__size_bytes")).order_by("name")
+    return [
+        {
+            "name": text.clip(row.name, 120),
+            "size": text.size(row.bytes),
+            "by": row.written_by or "came with the run",
+            "at": text.moment(row.written_at),
+            "url": links.to_file(row.pk),
+        }
+        for row in rows[:MAX_FILES_SHOWN]
+    ]
