@@ -11,9 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from agentsys.infrastructure.embedded import Postgres, Redis
@@ -24,6 +22,7 @@ from agentsys.infrastructure.supervisor_family import Family
 from agentsys.infrastructure.supervisor_files import Files, cut_logs
 from agentsys.infrastructure.supervisor_guard import Guard
 from agentsys.infrastructure.supervisor_keeper import Keeper
+from agentsys.infrastructure.supervisor_wanted import Wanted
 
 LOOK_EVERY_S = 0.2
 CUT_LOGS_EVERY_S = 10.0
@@ -35,26 +34,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 class StopRequested(BaseException):
     """A signal came while the stack was starting.  Not an Exception: nothing may swallow it."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What an operator may choose.  Empty addresses mean "embedded"; no port means "any free"."""
-
-    base_dir: Path
-    data_dir: Path
-    database_url: str = ""
-    redis_url: str = ""
-    port: int | None = None
-    flower_port: int | None = None
-    username: str = "admin"
-    password: str = ""
-    drain_s: float = 30.0
-    workers: Mapping[str, int] = field(default_factory=dict)
-    concurrency: Mapping[str, int] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    call_itself: bool = False
-    stop_with_parent: bool = False
 
 
 class Supervisor:
@@ -134,7 +113,7 @@ class Supervisor:
         folder = self.wanted.data_dir
         urls = {"database_url": self.wanted.database_url, "redis_url": self.wanted.redis_url}
         servers: dict[str, Server] = {
-            "database_url": Postgres(folder, max_connections=self._connections()),
+            "database_url": Postgres(folder, max_connections=self.wanted.connections()),
             "redis_url": Redis(folder),
         }
         for name, server in servers.items():
@@ -142,13 +121,6 @@ class Supervisor:
                 urls[name] = self._keep(server).url
                 self.files.keep(**{name: urls[name]})
         self._urls = urls
-
-    def _connections(self) -> int:
-        """Enough for every process with a pool of its own size, and some for people."""
-        pool = int(self.wanted.environ.get("DB_POOL_SIZE") or 10)
-        workers = sum(self.wanted.workers.values()) + 4
-        children = self.wanted.concurrency.get("compute", os.cpu_count() or 2)
-        return max(100, (workers + 1) * (pool + 4) + 3 * children * workers + 20)
 
     def _keep(self, server: Server) -> Server:
         self.keepers.append(keeper := Keeper(server))
@@ -162,7 +134,7 @@ class Supervisor:
         self.stack = Stack(
             base_dir=self.wanted.base_dir,
             data_dir=self.wanted.data_dir,
-            environ=child_environ(self.wanted.environ, self._settings(port, flower_port)),
+            environ=child_environ(self.wanted.environ, self.wanted.settings(port, flower_port)),
             database_url=self._urls["database_url"],
             port=port,
             flower_port=flower_port,
@@ -172,21 +144,6 @@ class Supervisor:
             workers=self.wanted.workers,
             concurrency=self.wanted.concurrency,
         )
-
-    def _settings(self, port: int, flower_port: int) -> dict[str, str]:
-        given = {"DATABASE_URL": self.wanted.database_url, "REDIS_URL": self.wanted.redis_url}
-        env_file = Path(self.wanted.environ.get("AGENTSYS_ENV_FILE", ".env"))
-        settings = {
-            **{name: url for name, url in given.items() if url},
-            "AGENTSYS_ENV_FILE": str(env_file.absolute()),  # children start in the clone, we perhaps not
-            "AGENTSYS_DATA_DIR": str(self.wanted.data_dir),
-            "AGENTSYS_PORT": str(port),
-            "AGENTSYS_FLOWER_URL": f"http://127.0.0.1:{flower_port}",
-        }
-        if self.wanted.call_itself:
-            allowed = self.wanted.environ.get("AGENTSYS_HTTP_ALLOW", "")
-            settings["AGENTSYS_HTTP_ALLOW"] = ",".join(filter(None, [allowed, f"127.0.0.1:{port}"]))
-        return settings
 
     def _choose_port(self, name: str, wanted: int | None, default: int) -> int:
         """The port that was asked for, or the one of last time, or any; held until we end."""

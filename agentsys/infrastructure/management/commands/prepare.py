@@ -11,5 +11,5 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
-        call_command("seed")
+        call_command("seed", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)

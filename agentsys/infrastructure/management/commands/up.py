@@ -7,21 +7,18 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from agentsys.infrastructure.processes import SetupFailed
-from agentsys.infrastructure.supervisor import StopRequested, Supervisor, Wanted
+from agentsys.infrastructure.supervisor import StopRequested, Supervisor
 from agentsys.infrastructure.supervisor_children import LANES, lane_numbers
+from agentsys.infrastructure.supervisor_wanted import Wanted
 
 
 def add_stack_arguments(parser: CommandParser) -> None:
     lanes = "|".join(LANES)
-    parser.add_argument(
-        "--workers", nargs="+", default=[], metavar=f"{lanes}=N", help="worker processes of a lane (1)"
-    )
+    parser.add_argument("--workers", nargs="+", default=[], metavar=f"{lanes}=N", help="worker processes of a lane (1)")
     parser.add_argument(
         "--concurrency", nargs="+", default=[], metavar=f"{lanes}=N", help="steps a worker runs at once"
     )
-    parser.add_argument(
-        "--with-parent", action="store_true", help="stop when the process that started this one ends"
-    )
+    parser.add_argument("--with-parent", action="store_true", help="stop when the process that started this one ends")
 
 
 def wanted_stack(options: dict[str, Any], **more: Any) -> Wanted:
@@ -37,6 +34,8 @@ def wanted_stack(options: dict[str, Any], **more: Any) -> Wanted:
         flower_port=env.flower_port if "flower_port" in chosen else None,
         password=env.default_admin_password,
         drain_s=settings.DRAIN_S,
+        pool_size=env.db_pool_size,
+        http_allow=settings.HTTP_ALLOW,
         workers=lane_numbers(options["workers"], least=0),
         concurrency=lane_numbers(options["concurrency"], least=1),
         stop_with_parent=options["with_parent"],
