@@ -40,6 +40,7 @@ class AttemptEvents:
         self._stopped = threading.Event()
         self._dispatcher: EventDispatcher | None = None
         self._failed = False
+        self._open: dict[str, tuple[AttemptInfo, float]] = {}
         self._thread = threading.Thread(target=self._run, name="attempt-events", daemon=True)
 
     def start(self) -> None:
@@ -47,6 +48,7 @@ class AttemptEvents:
 
     def started(self, attempt: AttemptInfo) -> None:
         now = time.time()
+        self._open[attempt.id] = (attempt, now)
         called = {"run": str(attempt.run), "step": attempt.step, "tool": attempt.tool}
         received = {
             "uuid": attempt.id,
@@ -64,10 +66,16 @@ class AttemptEvents:
 
     def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
         """``result`` is a short text: what came out, or the error."""
+        self._open.pop(attempt.id, None)
         fields: dict[str, Any] = {"uuid": attempt.id, "timestamp": time.time(), "runtime": runtime_s}
         fields["result" if ok else "exception"] = result[:MAX_TEXT_CHARS]
         self._waiting.append(("task-succeeded" if ok else "task-failed", fields))
         self._wake()
+
+    def abandon(self, why: str) -> None:
+        """Every attempt still under way counts as failed: this process ends."""
+        for attempt, begun in list(self._open.values()):
+            self.ended(attempt, ok=False, result=why, runtime_s=time.time() - begun)
 
     def close(self, timeout_s: float = 1.0) -> None:
         """Send what waits, for at most ``timeout_s``, and end the thread."""

@@ -6,16 +6,11 @@ boot, same pid namespace) can be seen to be dead at once, without waiting for it
 Of any other host nothing is ever claimed.
 """
 
-import ctypes
 import functools
 import os
-import signal
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -59,12 +54,6 @@ def is_dead_here(name: str) -> bool:
     if found is None or not found.start or (found.host, found.place) != (_host(), _place()):
         return False
     return _start_time(found.pid) != found.start
-
-
-def die_with_parent(signum: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel end this process when the thread that forked it ends (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signum))
 
 
 @functools.lru_cache(maxsize=1)

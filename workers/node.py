@@ -1,0 +1,165 @@
+"""What a worker is besides Celery: its lane, its threads, its orderly end.
+
+In a threads pool all of it runs in the main process.  In a prefork pool the main process only
+supervises: each child keeps the leases of its own steps, one elected child polls the lane.  One
+elected process of the whole host sweeps.  The file locks that elect are in ``DATA_DIR/locks``.
+
+No connection is made before a fork: neither the database's nor Redis's may be shared.
+"""
+
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from celery import signals
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import Error, connections
+
+from agentsys.llm import client
+from agentsys.tools import registry as tools
+from workers import dispatch, ending
+from workers.election import Election
+from workers.events import AttemptEvents
+from workers.lanes import LANES
+from workers.roster import WorkerRow
+from workers.slices import NOTHING_DUE, Slices
+from workers.upkeep import Heartbeat, Housekeeper
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What this worker is, settled in the main process before any fork.
+
+    ``hostname`` is Celery's node name, by which Flower knows the worker.
+    """
+
+    lane: str
+    hostname: str
+    slots: int
+    prefork: bool
+    main_pid: int
+
+    def election(self, job: str) -> Election:
+        return Election(settings.DATA_DIR / "locks" / f"{job.replace('/', '-')}.lock")
+
+
+class Process:
+    """A process that claims steps: a threads pool's main process, or a child of a prefork pool."""
+
+    def __init__(self, plan: Plan, flag: ending.StopFlag) -> None:
+        self._events = AttemptEvents(plan.hostname)
+        self.slices = Slices(plan.lane, self._events, flag.is_up)
+        self.row = WorkerRow(plan.lane, pid=plan.main_pid, slots=plan.slots)
+        self._housekeeper = Housekeeper(
+            self.slices,
+            row=self.row,
+            slots=1 if plan.prefork else plan.slots,
+            polling=plan.election(f"poll-{plan.hostname}"),
+            sweeping=plan.election("sweep"),
+            is_stopping=flag.is_up,
+        )
+        self._heartbeat = Heartbeat(self._end if plan.prefork else None)
+        self._guard = ending.Guard(flag)
+
+    def start(self) -> None:
+        for thread in (self._events, self._heartbeat, self._housekeeper, self._guard):
+            thread.start()
+
+    def close(self) -> None:
+        """The orderly end; Celery's own turns have ended already.  The guard bounds the wait."""
+        self._housekeeper.finish()
+        self._heartbeat.close()
+        self._events.close()
+
+    def _end(self) -> None:
+        """End this child: a step of it hangs, and a thread cannot be stopped otherwise."""
+        logger.error("a step passed its deadline; its process ends")
+        ending.release()  # whatever else it does is given back uncharged
+        self._events.abandon("the step passed its deadline; its process was ended")
+        self._events.close()
+        os._exit(1)
+
+
+class Node:
+    """This worker, as Celery's signals tell of its life."""
+
+    def __init__(self) -> None:
+        self.plan: Plan | None = None
+        self.process: Process | None = None
+        self.flag = ending.StopFlag()
+
+    def set_up(self, instance: Any, **_: Any) -> None:
+        """The main process, before its pool starts."""
+        queues = list(instance.app.amqp.queues.consume_from)
+        if len(queues) != 1 or queues[0] not in LANES:
+            raise SystemExit("A worker serves one lane: start it with python -m workers LANE")
+        prefork = "prefork" in instance.pool_cls.__module__
+        self.plan = Plan(queues[0], instance.hostname, instance.concurrency, prefork, os.getpid())
+        _load(self.plan)
+        if not prefork:
+            self._start()
+
+    def child_starts(self, **_: Any) -> None:
+        # A stop that is sent to the whole process group is the main process's to handle.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._start()
+
+    def stop(self, **_: Any) -> None:
+        """In a signal handler of the main process: nothing here may wait for a lock."""
+        self.flag.hoist()
+        ending.arm_last_resort()
+
+    def child_ends(self, **_: Any) -> None:
+        if self.process is not None:
+            self.process.close()
+
+    def ended(self, **_: Any) -> None:
+        """The main process, after its pool."""
+        if self.plan is None:
+            return
+        self.child_ends()
+        dispatch.ring([self.plan.lane])  # for bells that came here and were not answered
+        try:
+            WorkerRow(self.plan.lane, pid=self.plan.main_pid, slots=self.plan.slots).gone()
+        except Error as error:
+            logger.warning("PostgreSQL was not told of the end: %s", str(error).strip())
+
+    def _start(self) -> None:
+        assert self.plan is not None
+        self.process = Process(self.plan, self.flag)
+        self.process.start()
+
+
+def _load(plan: Plan) -> None:
+    """Import what steps will need, before any fork, so that children share it."""
+    try:
+        tools.load()
+    except ImproperlyConfigured as error:
+        raise SystemExit(f"agentsys: {error}") from error
+    if plan.lane == "model" and settings.MODEL != client.OFFLINE:
+        client.load()
+    connections.close_all()
+
+
+worker = Node()
+signals.celeryd_after_setup.connect(worker.set_up, weak=False)
+signals.worker_process_init.connect(worker.child_starts, weak=False)
+signals.worker_shutting_down.connect(worker.stop, weak=False)
+signals.worker_process_shutdown.connect(worker.child_ends, weak=False)
+signals.worker_shutdown.connect(worker.ended, weak=False)
+
+
+def answer_bell(lane: str) -> str:
+    """What a task does; returns what it ran, in words."""
+    process = worker.process
+    if process is None or worker.plan is None or lane != worker.plan.lane:
+        return NOTHING_DUE
+    if worker.flag.is_up():
+        dispatch.ring([lane])
+        return "passed on: this worker ends"
+    return process.slices.take()

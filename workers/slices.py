@@ -1,0 +1,93 @@
+"""One turn at a lane: claim and execute for a few seconds, tell Flower and the log of each attempt."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from django.conf import settings
+from django.db import Error, close_old_connections, connections
+
+from agentsys.core import procs
+from agentsys.runs import engine
+from agentsys.runs.engine import AttemptInfo, Observer
+from workers import dispatch
+
+logger = logging.getLogger(__name__)
+
+NOTHING_DUE = "nothing due"
+#: A worker that is told to end claims nothing new after this.
+STOP_WITHIN_S = 0.5
+MAX_NAMED = 5
+
+
+class Slices:
+    """Turns at one lane, by any number of threads of this process."""
+
+    def __init__(self, lane: str, observer: Observer, is_stopping: Callable[[], bool]) -> None:
+        self._lane, self._observer, self._is_stopping = lane, observer, is_stopping
+        self._lock = threading.Lock()
+        self._busy = 0
+
+    @property
+    def busy(self) -> int:
+        """How many turns are under way in this process."""
+        return self._busy
+
+    def take(self) -> str:
+        """One turn; what it ran, in words.  Never raises for a database that is away: polls go on."""
+        log = SliceLog(self._observer)
+        self._count(+1)
+        try:
+            more = self._drain(log)
+        except Error as error:
+            logger.warning("lane %s waits for PostgreSQL: %s", self._lane, str(error).strip())
+            connections.close_all()
+            return f"{log}; then PostgreSQL was away"
+        finally:
+            self._count(-1)
+            close_old_connections()  # a broken one; into the pool, where there is one
+        if more:
+            dispatch.ring([self._lane])
+        return str(log)
+
+    def _drain(self, log: "SliceLog") -> bool:
+        """Work until nothing is due (False), or the turn is over or the worker is to end (True)."""
+        end = time.monotonic() + settings.SLICE_S
+        while (begun := time.monotonic()) < end and not self._is_stopping():
+            slice_s = min(STOP_WITHIN_S, end - begun)
+            done = engine.drain(self._lane, owner=procs.own_name(), observer=log, slice_s=slice_s)
+            if not done or time.monotonic() < begun + slice_s:
+                return False
+        return True
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._busy += change
+
+
+class SliceLog:
+    """What one turn ran; hands each attempt on to another observer, and to the log's context."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._names: list[str] = []
+        self._count = 0
+
+    def started(self, attempt: AttemptInfo) -> None:
+        structlog.contextvars.bind_contextvars(run=attempt.run, step=attempt.step, attempt=attempt.id)
+        self._observer.started(attempt)
+
+    def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
+        self._observer.ended(attempt, ok=ok, result=result, runtime_s=runtime_s)
+        structlog.contextvars.unbind_contextvars("run", "step", "attempt")
+        self._count += 1
+        if len(self._names) < MAX_NAMED:
+            self._names.append(f"{attempt.run}/{attempt.step}")
+
+    def __str__(self) -> str:
+        if not self._count:
+            return NOTHING_DUE
+        more = f" and {self._count - MAX_NAMED} more" if self._count > MAX_NAMED else ""
+        return f"ran {', '.join(self._names)}{more}"

@@ -1,0 +1,168 @@
+"""The threads beside the work: leases are kept, the lane is polled, the database swept."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from django.conf import settings
+from django.db import Error, close_old_connections, connection
+
+from agentsys.core import procs
+from agentsys.infrastructure import rollup
+from agentsys.infrastructure.sweeper import Sweeper, due_lanes
+from agentsys.runs import leases
+from workers.election import Election
+from workers.roster import WorkerRow
+from workers.slices import Slices
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 1.0
+#: How exact a step's deadline is.
+DEADLINE_S = 0.25
+ROLL_UP_EVERY_S = 10.0
+MAX_POLLERS = 4
+
+
+class Loop(threading.Thread):
+    """Calls :meth:`tick` every ``every_s`` seconds until closed; a database that is away stops nothing."""
+
+    every_s = TICK_S
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._closed = threading.Event()
+        self._away = False
+
+    def tick(self) -> None:
+        raise NotImplementedError
+
+    def database_is_away(self) -> None:
+        """Called when a tick met a database that does not answer."""
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def run(self) -> None:
+        while not self._closed.is_set():
+            self._guarded_tick()
+            self._closed.wait(self.every_s)
+        connection.close()
+
+    def _guarded_tick(self) -> None:
+        try:
+            self.tick()
+        except Error as error:
+            if not self._away:
+                logger.warning("%s waits for PostgreSQL: %s", self.name, str(error).strip())
+            self._away = True
+            connection.close()
+            self.database_is_away()
+        except Exception:  # a thread that dies would leave the worker alive and useless
+            logger.exception("%s failed; it goes on", self.name)
+            connection.close()
+        else:
+            self._away = False
+
+
+class Heartbeat(Loop):
+    """Renews this process's leases and ends what is past its deadline, on a connection of its own."""
+
+    every_s = DEADLINE_S
+
+    def __init__(self, end_process: Callable[[], None] | None) -> None:
+        """``end_process`` ends a process whose thread cannot be stopped otherwise; None: let it go on."""
+        super().__init__("heartbeat")
+        self._end_process = end_process
+        self._next = 0.0
+
+    def tick(self) -> None:
+        if self._overdue() and self._end_process is not None:
+            self._end_process()
+        if time.monotonic() >= self._next:
+            leases.beat(procs.own_name())
+            self._next = time.monotonic() + settings.HEARTBEAT_S
+
+    def _overdue(self) -> bool:
+        try:
+            return leases.overdue()
+        except Error:  # it is; only the record of it failed, and the sweeper will write that
+            connection.close()
+            return True
+
+
+class Housekeeper(Loop):
+    """Once a second: poll and sweep where this process is elected to, and tell that the worker lives.
+
+    Polling does the lane's work where a slot is free and work has waited: bells may be lost, or Redis
+    away.  While bells come nothing has waited that long, or no slot is free.
+    """
+
+    def __init__(
+        self,
+        slices: Slices,
+        *,
+        row: WorkerRow,
+        slots: int,
+        polling: Election,
+        sweeping: Election,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        """``slots`` is how many turns this very process may take at a time."""
+        super().__init__("housekeeper")
+        self._slices, self._row, self._slots = slices, row, slots
+        self._polling, self._sweeping, self._is_stopping = polling, sweeping, is_stopping
+        self._pollers = ThreadPoolExecutor(min(slots, MAX_POLLERS), thread_name_prefix="poller")
+        self._sweeper: Sweeper | None = None
+        self._rolled_up_at = 0.0
+
+    def tick(self) -> None:
+        if self._is_stopping():
+            self._resign()
+            return
+        if self._polling.won():
+            self._row.tell()
+            self._poll()
+        if self._sweeping.won():
+            self._sweep()
+        close_old_connections()
+
+    def database_is_away(self) -> None:
+        self._sweeper = None  # its patience with leases starts anew when the database is back
+
+    def finish(self) -> None:
+        """Wait for the turns that polling has begun."""
+        self.close()
+        self._pollers.shutdown()
+
+    def _resign(self) -> None:
+        """This process ends: others poll and sweep from now on."""
+        self.close()
+        self._sweeping.resign()
+        if self._polling.won():
+            self._polling.resign()
+            self._row.tell(draining=True)
+
+    def _poll(self) -> None:
+        if self._slices.busy < self._slots and self._row.lane in due_lanes():
+            self._pollers.submit(self._take)
+
+    def _take(self) -> None:
+        try:
+            self._slices.take()
+        except Exception:  # nobody reads this future
+            logger.exception("a turn taken without a bell failed")
+        finally:
+            with contextlib.suppress(Error):
+                connection.close()
+
+    def _sweep(self) -> None:
+        connection.ensure_connection()  # away: one line in the log, not one a job
+        self._sweeper = self._sweeper or Sweeper()
+        self._sweeper.tick()
+        if time.monotonic() >= self._rolled_up_at + ROLL_UP_EVERY_S:
+            self._rolled_up_at = time.monotonic()
+            rollup.roll_up()
