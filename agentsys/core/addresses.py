@@ -101,7 +101,9 @@ def denied(host: str, port: int) -> AddressDenied:
 def _refuse_disguises(host: str) -> None:
     """Numbers that only some resolvers read as addresses: 2130706433, 0x7f.1, 0177.0.0.1."""
     if _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]) and not _is_address(host):
-        raise AddressDenied(f"{host!r} is not how an address is written; use four decimal numbers.", host=host)
+        raise AddressDenied(
+            f"{host!r} is not how an address is written; use four decimal numbers.", host=host
+        )
 
 
 def _is_address(host: str) -> bool:

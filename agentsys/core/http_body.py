@@ -14,7 +14,9 @@ MAX_HEADER_CHARS = 2_000
 #: What a stored result has no use for: cookies are credentials.
 _DROPPED_HEADERS = {"set-cookie", "set-cookie2"}
 _JSON = re.compile(r"application/(?:[\w.+-]+\+)?json|text/json", re.IGNORECASE)
-_TEXT = re.compile(r"text/.+|.+[/+](?:xml|yaml|x-yaml|javascript|ecmascript|x-ndjson|x-www-form-urlencoded|toml|graphql)")
+_TEXT = re.compile(
+    r"text/.+|.+[/+](?:xml|yaml|x-yaml|javascript|ecmascript|x-ndjson|x-www-form-urlencoded|toml|graphql)"
+)
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 #: Python also knows "encodings" such as zip, hex and punycode: these are the ones that the web uses.
 _WEB_CHARSET = re.compile(
@@ -60,9 +62,9 @@ class Response:
         found = [name for mark, name in _BOMS if self.content.startswith(mark)]
         if match := _CHARSET.search(self.headers.get("content-type", "")):
             found.append(match[1])
-        if "html" in self.content_type or "xml" in self.content_type:
-            if match := _CHARSET.search(self.content[:2048].decode("latin-1")):
-                found.append(match[1])
+        names_itself = "html" in self.content_type or "xml" in self.content_type
+        if names_itself and (match := _CHARSET.search(self.content[:2048].decode("latin-1"))):
+            found.append(match[1])
         return [*(name for name in found if name == "utf-8-sig" or _WEB_CHARSET.fullmatch(name)), "utf-8"]
 
 
@@ -112,7 +114,7 @@ class _Unpacker(Protocol):
 
 
 class _Plain:
-    def unpack(self, chunk: bytes, most_bytes: int) -> bytes:
+    def unpack(self, chunk: bytes, most_bytes: int) -> bytes:  # noqa: ARG002
         return chunk
 
 

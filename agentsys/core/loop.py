@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 #: Threads for what has no asynchronous form, which is resolving names: one slow server must not stop all.
 RESOLVER_THREADS = 32
-#: How much later than the loop itself a caller gives up, in seconds; only a blocked loop makes it wait so long.
+#: How much later than the loop itself a caller gives up, in seconds; only a blocked loop costs it.
 GRACE_S = 5.0
 
 _lock = threading.Lock()
@@ -76,7 +76,9 @@ def _running() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
-            _loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="agentsys-resolve"))
+            _loop.set_default_executor(
+                ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="agentsys-resolve")
+            )
             _thread = threading.Thread(target=_serve, args=(_loop,), name="agentsys-loop", daemon=True)
             _thread.start()
         return _loop

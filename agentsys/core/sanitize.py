@@ -63,7 +63,7 @@ class _Cleaner:
             return self.integer(value)
         if kind is float:
             return self.number(value)
-        return self.value(_plain(value, depth), depth)
+        return self.value(_plain(value), depth)
 
     def take(self, size_bytes: int) -> None:
         self.left -= size_bytes
@@ -147,7 +147,7 @@ def _key(key: Any) -> str:
     return f"<{type(key).__name__}>"
 
 
-def _plain(value: Any, depth: int) -> Any:
+def _plain(value: Any) -> Any:
     """One step towards JSON: the result is of a type that ``_Cleaner.value`` knows."""
     for kinds, convert in _CONVERTERS:
         if isinstance(value, kinds):

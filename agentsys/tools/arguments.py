@@ -18,6 +18,11 @@ from typing_extensions import TypedDict  # pydantic takes no other before Python
 from agentsys.tools.context import ToolContext
 
 _CODES = {"missing": "missing", "extra_forbidden": "unknown"}
+_MESSAGES = {
+    "missing": "This argument is required",
+    "extra_forbidden": "The tool has no such argument",
+    "json_invalid": "Arguments must be JSON of moderate depth, its texts valid Unicode",
+}
 _REFUSED_KINDS = (
     inspect.Parameter.VAR_POSITIONAL,
     inspect.Parameter.VAR_KEYWORD,
@@ -66,7 +71,7 @@ class Signature:
         )
 
     def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as the function wants them, defaults left to the function.
+        """The arguments as the function wants them, defaults filled in.
 
         Raises:
             ValidationError: they do not fit.
@@ -74,7 +79,7 @@ class Signature:
         # By way of JSON, so that dates, enums and tuples may be written as JSON writes them while
         # numbers in quotes stay refused.
         checked = self.model.model_validate_json(json.dumps(arguments, allow_nan=False))
-        return {self.names[field]: getattr(checked, field) for field in checked.model_fields_set}
+        return {name: getattr(checked, field) for field, name in self.names.items()}
 
 
 def _context_parameter(parameters: Mapping[str, Any], hints: Mapping[str, Any]) -> str | None:
@@ -127,9 +132,7 @@ def _tidy(schema: Any) -> Any:
     return {k: _tidy(v) for k, v in schema.items() if not (k == "title" and isinstance(v, str))}
 
 
-def faults(
-    signature: Signature, arguments: Any, *, skip: Callable[[Any], bool] | None = None
-) -> list[Fault]:
+def faults(signature: Signature, arguments: Any, *, skip: Callable[[Any], bool] | None = None) -> list[Fault]:
     """Every fault of the arguments, in the order of the parameters; [] when the call may be made.
 
     Args:
@@ -154,15 +157,23 @@ def from_pydantic(
     found: dict[str, Fault] = {}
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path, values = _walk(arguments, item["loc"])
-        if skip and any(map(skip, values)):
-            continue
         code = _CODES.get(item["type"], "type" if item["type"].endswith("_type") else "value")
+        if skip and _may_pass(values, code, skip):
+            continue
+        message = _MESSAGES.get(item["type"], item["msg"])
         if path in found:
-            message = f"{found[path]['message']}; or: {item['msg']}"
-            found[path] = Fault(path=path, code=found[path]["code"], message=message[:500])
-        else:
-            found[path] = Fault(path=path, code=code, message=item["msg"])
+            message = f"{found[path]['message']}; or: {message}"[:500]
+            code = found[path]["code"]
+        found[path] = Fault(path=path, code=code, message=message)
     return list(found.values())
+
+
+def _may_pass(values: list[Any], code: str, skip: Callable[[Any], bool]) -> bool:
+    """Whether a fault may be gone once what is skipped is known: it is in a skipped text, or is about the
+    value of a container with one in it (a list where a text should be stays wrong)."""
+    if any(isinstance(value, str) and skip(value) for value in values):
+        return True
+    return bool(values) and code == "value" and skip(values[-1])
 
 
 def _walk(arguments: Any, location: tuple[int | str, ...]) -> tuple[str, list[Any]]:
@@ -172,9 +183,7 @@ def _walk(arguments: Any, location: tuple[int | str, ...]) -> tuple[str, list[An
     values: list[Any] = []
     value = arguments
     for number, part in enumerate(location):
-        if isinstance(value, Mapping) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value):
+        if _holds(value, part):
             value = value[part]
         elif number == len(location) - 1 and isinstance(value, Mapping):  # the missing one
             path.append(str(part))
@@ -184,3 +193,9 @@ def _walk(arguments: Any, location: tuple[int | str, ...]) -> tuple[str, list[An
         path.append(str(part))
         values.append(value)
     return ".".join(path), values
+
+
+def _holds(value: Any, part: int | str) -> bool:
+    if isinstance(value, Mapping):
+        return part in value
+    return isinstance(value, list) and isinstance(part, int) and 0 <= part < len(value)

@@ -32,7 +32,18 @@ MAX_TIMEOUT_S = 86_400.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _BUILTIN = tuple(
     f"agentsys.tools.builtin.{name}"
-    for name in ("http", "html", "files", "text", "language", "data", "arithmetic", "sandbox", "clock")
+    for name in (
+        "arithmetic",
+        "clock",
+        "data",
+        "files",
+        "html",
+        "http",
+        "language",
+        "sandbox",
+        "search",
+        "text",
+    )
 )
 
 
@@ -137,9 +148,7 @@ def _spec(
     )
 
 
-def _check(
-    name: str, *, effect: Any, lane: Any, timeout_s: float, verify: str | None, description: str
-) -> None:
+def _check(name: str, *, effect: Any, lane: Any, timeout_s: float, verify: str | None, description: str) -> None:
     """Raises TypeError for a declaration that could not work later."""
     wrong = {
         f"its name may have letters, digits, _ and dots, at most 100: {name!r}": (
@@ -206,11 +215,10 @@ def get(name: str) -> ToolSpec:
         return spec
     nearest = difflib.get_close_matches(str(name)[:200], _tools, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-    raise ToolUnknown(f"There is no tool named {str(name)[:200]!r}.{hint}", tool=str(name)[:200], nearest=nearest)
+    shown = str(name)[:200]
+    raise ToolUnknown(f"There is no tool named {shown!r}.{hint}", tool=shown, nearest=nearest)
 
 
-def faults(
-    spec: ToolSpec, arguments: Mapping[str, Any], *, skip: Callable[[Any], bool] | None = None
-) -> list[Fault]:
+def faults(spec: ToolSpec, arguments: Mapping[str, Any], *, skip: Callable[[Any], bool] | None = None) -> list[Fault]:
     """Every fault of the arguments, none if the call may be made; see arguments.faults."""
     return argument_faults(spec.signature, arguments, skip=skip)

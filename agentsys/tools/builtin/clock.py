@@ -60,14 +60,21 @@ def now(
     effect="pure",
     lane="network",
     timeout_s=5.0,
-    examples=("wait 5 seconds", "wait for 2 minutes", "pause for 1 hour", "sleep 10 seconds", "wait until 2030-01-01T12:00:00Z"),
+    examples=(
+        "wait 5 seconds",
+        "wait for 2 minutes",
+        "pause for 1 hour",
+        "sleep 10 seconds",
+        "wait until 2030-01-01T12:00:00Z",
+    ),
 )
 def wait(
     seconds: Annotated[
         float | None, Field(ge=0, le=31_536_000, description="How long to wait, in seconds; at most a year.")
     ] = None,
     until: Annotated[
-        str | None, Field(max_length=40, description="ISO 8601 time with its offset, such as 2030-01-01T12:00:00Z.")
+        str | None,
+        Field(max_length=40, description="ISO 8601 time with its offset, such as 2030-01-01T12:00:00Z."),
     ] = None,
 ) -> dict[str, str]:
     """Wait before the steps that depend on this one: some seconds, or until a time.  Give exactly one.
@@ -75,4 +82,5 @@ def wait(
     The wait survives restarts and holds no worker.
     """
     # A plan makes this a durable step of kind wait: a sleeping thread would hold a worker and die with it.
-    raise ToolFailed("wait is a step of the plan, it is never called as a tool.")
+    asked = {"seconds": seconds, "until": until}
+    raise ToolFailed("wait is a step of the plan, it is never called as a tool.", **asked)

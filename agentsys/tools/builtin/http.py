@@ -37,7 +37,7 @@ class Answer(TypedDict, total=False):
 
 @tool(
     name="http.get",
-    effect="pure",  # RFC 9110: GET is safe, so it may be repeated without a key; its answer may differ each time
+    effect="pure",  # GET is safe (RFC 9110): it may be repeated without a key, though answers may differ
     lane="network",
     timeout_s=60.0,
     result_path="text || json",
@@ -51,7 +51,9 @@ class Answer(TypedDict, total=False):
         "request https://example.com/api",
     ),
 )
-async def get(url: Url, headers: Headers = {}, query: Query = {}, allow_errors: AllowErrors = False) -> Answer:
+async def get(
+    url: Url, headers: Headers | None = None, query: Query | None = None, allow_errors: AllowErrors = False
+) -> Answer:
     """Fetch a web address with HTTP GET.
 
     Redirects are followed.  A JSON answer comes parsed in `json`, any other text in `text`, other
@@ -78,8 +80,8 @@ async def post(
     url: Url,
     ctx: ToolContext,
     body: Annotated[Any, Field(description="Sent as JSON; a string is sent as text.")] = None,
-    headers: Headers = {},
-    query: Query = {},
+    headers: Headers | None = None,
+    query: Query | None = None,
     allow_errors: AllowErrors = False,
 ) -> Answer:
     """Send data to a web address with HTTP POST: an object or list as JSON, a string as plain text.
@@ -88,10 +90,8 @@ async def post(
     data: only 303 leads to a GET of the new address.  The answer looks like that of http.get.
     """
     kind, content = _content(body)
-    sent = {"Content-Type": kind, **_without_key(headers), "Idempotency-Key": ctx.idempotency_key}
-    response = await http.request(
-        "POST", url, headers=sent, query=query, content=content, allow_errors=allow_errors
-    )
+    sent = {"Content-Type": kind, **_without_key(headers or {}), "Idempotency-Key": ctx.idempotency_key}
+    response = await http.request("POST", url, headers=sent, query=query, content=content, allow_errors=allow_errors)
     return _answer(response)
 
 

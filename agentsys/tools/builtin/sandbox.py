@@ -1,13 +1,37 @@
-"""Python that anybody may have written, in a sandbox process without files, network or clock tricks."""
+"""Python that anybody may have written, in a process without files, network or our memory."""
 
-from typing import Annotated, Any
+import atexit
+import math
+import os
+import threading
+import time
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_monty import (
+    Monty,
+    MontyCrashedError,
+    MontyError,
+    MontyRuntimeError,
+    MontySession,
+    MontySyntaxError,
+    ResourceLimits,
+)
 from typing_extensions import TypedDict
 
-from agentsys.core.errors import ToolFailed
+from agentsys.core.errors import StepTimeout, ToolFailed
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import tool
+
+MAX_STDOUT_CHARS = 100_000
+MAX_RECURSION = 500
+#: How long a call waits for one of the pool's processes, in seconds.
+CHECKOUT_TIMEOUT_S = 20.0
+CHECKOUTS_PER_PROCESS = 200
+
+_lock = threading.Lock()
+#: By process id: a forked child must neither use nor close its parent's pool.
+_pools: dict[int, Monty] = {}
 
 
 class Ran(TypedDict):
@@ -32,15 +56,100 @@ def run(
     code: Annotated[str, Field(min_length=1, max_length=50_000, description="Python source.")],
     ctx: ToolContext,
     inputs: Annotated[
-        dict[str, Any], Field(max_length=100, description="Values the code sees as variables of these names.")
-    ] = {},
-    max_seconds: Annotated[float, Field(gt=0, le=20, description="Time limit of the code, in seconds.")] = 5.0,
+        dict[str, Any] | None,
+        Field(max_length=100, description="Values that the code sees as variables of these names."),
+    ] = None,
+    max_seconds: Annotated[float, Field(gt=0, le=20, description="Time limit of the code, in seconds.")] = 5,
     max_memory_mb: Annotated[int, Field(ge=1, le=256, description="Memory limit of the code, in MB.")] = 64,
 ) -> Ran:
     """Run Python code in a sandbox without files, network or installed packages.
 
-    The result's `value` is the last expression of the code, or else its variable `result`; `stdout` is
-    what it printed.  Values in `inputs` are variables of the code.  Part of the standard library is there
-    (math, json, re, datetime, collections, itertools, statistics…); classes and functions work.
+    The result's `value` is that of the code's last expression, or else of its variable `result`;
+    `stdout` is what it printed.  The values in `inputs` are variables of the code.  Functions, classes
+    and part of the standard library are there: math, re, json, datetime, collections, itertools…
     """
-    raise ToolFailed("not yet")
+    for name in inputs or {}:
+        if not name.isidentifier():
+            raise ToolFailed(f"inputs: {name[:50]!r} cannot be the name of a variable.")
+    output = _Output()
+    limits = _limits(min(max_seconds, _time_left_s(ctx)), max_memory_mb)
+    try:
+        with _pool().checkout(limits=limits, script_name="code.py") as session:
+            value = session.feed_run(code, inputs=inputs or {}, print_callback=output)
+            value = _variable_result(session) if value is None else value
+    except TimeoutError as error:
+        raise StepTimeout("No sandbox became free in time.") from error
+    except MontyError as error:
+        raise _failure(error, output) from error
+    return Ran(value=value, stdout=output.text())
+
+
+def _variable_result(session: MontySession) -> Any:
+    try:
+        return session.feed_run("result")
+    except MontyRuntimeError:  # there is no such variable
+        return None
+
+
+def _time_left_s(ctx: ToolContext) -> float:
+    left_s = ctx.deadline_at - time.monotonic()
+    if left_s <= 0:
+        raise StepTimeout()
+    return math.inf if math.isinf(left_s) else left_s
+
+
+def _limits(seconds: float, memory_mb: int) -> ResourceLimits:
+    return ResourceLimits(
+        max_feed_duration_secs=seconds,
+        max_total_sleep_secs=seconds,
+        max_memory=memory_mb * 1_000_000,
+        max_recursion_depth=MAX_RECURSION,
+    )
+
+
+class _Output:
+    """What the code prints, up to a bound; the rest is let go, so that a chatty loop fails nothing."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._left = MAX_STDOUT_CHARS
+
+    def __call__(self, stream: Literal["stdout", "stderr"], text: str) -> None:  # noqa: ARG002
+        if self._left > 0:
+            self._parts.append(text[: self._left])
+        self._left -= len(text)
+
+    def text(self) -> str:
+        return "".join(self._parts) + ("\n… (cut off)" if self._left < 0 else "")
+
+
+def _failure(error: MontyError, output: _Output) -> ToolFailed:
+    if isinstance(error, MontyCrashedError):
+        return ToolFailed("The code brought its sandbox down: too much memory or too deep a recursion.")
+    if isinstance(error, MontyRuntimeError | MontySyntaxError):
+        trace = error.display("traceback")[-2_000:]
+        return ToolFailed(f"The code failed: {error}"[:500], traceback=trace, stdout=output.text()[-2_000:])
+    return ToolFailed(f"The code cannot be run: {error}"[:500])
+
+
+def _pool() -> Monty:
+    """This process's pool of sandbox processes, started at its first use and kept warm."""
+    with _lock:
+        if os.getpid() not in _pools:
+            pool = Monty(checkout_timeout=CHECKOUT_TIMEOUT_S, max_checkouts_per_worker=CHECKOUTS_PER_PROCESS)
+            _pools[os.getpid()] = pool.__enter__()
+            atexit.register(_close, os.getpid())
+        return _pools[os.getpid()]
+
+
+def _close(pid: int) -> None:
+    if pid == os.getpid() and (pool := _pools.pop(pid, None)):
+        pool.__exit__(None, None, None)
+
+
+def _unlock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)

@@ -1,4 +1,6 @@
-"""Texts counted, cut and searched."""
+"""Texts counted and cut."""
+
+# ruff: noqa: RUF001  (the typographic marks are meant)
 
 from typing import Annotated, Literal
 
@@ -6,8 +8,17 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from agentsys.core.errors import ToolFailed
+from agentsys.tools.builtin import prose
 from agentsys.tools.builtin.types import Text
 from agentsys.tools.registry import tool
+
+Term = Annotated[str, Field(max_length=200, description="Also count this word or phrase; case is ignored.")]
+By = Annotated[
+    Literal["lines", "sentences", "paragraphs", "words", "headings", "separator"],
+    Field(description="Where to cut; headings are Markdown's and make sections."),
+]
+Separator = Annotated[str, Field(max_length=100, description="The text to cut at; only for by=separator.")]
+_PUNCTUATION = ".,;:!?…\"'“”‘’«»()[]{}<>*_`#|~-–—"
 
 
 class Counts(TypedDict):
@@ -33,49 +44,41 @@ class Counts(TypedDict):
         "count its words",
     ),
 )
-def count(
-    text: Text,
-    term: Annotated[str, Field(max_length=1_000, description="Also count this word or phrase, case ignored.")] = "",
-) -> Counts:
-    """Count the words, distinct words, lines, paragraphs and characters of a text, and how often a term occurs.
+def count(text: Text, term: Term = "") -> Counts:
+    """Count the words, lines, paragraphs and characters of a text, and how often a term occurs.
 
-    Use it instead of counting yourself.
+    Words are what white space separates; distinct words ignore case and punctuation.  Use it instead
+    of counting yourself.
     """
-    raise ToolFailed("not yet")
+    words = text.split()
+    return Counts(
+        words=len(words),
+        distinct_words=len({word.strip(_PUNCTUATION).casefold() for word in words} - {""}),
+        lines=len(prose.lines(text)),
+        paragraphs=len(prose.paragraphs(text)),
+        characters=len(text),
+        term_count=_occurrences(text.casefold(), term.casefold()) if term.strip() else None,
+    )
 
 
-class Matches(TypedDict):
-    matches: list[str]
-    count: int
+def _occurrences(text: str, term: str) -> int:
+    """How often the term stands in the text as whole words."""
+    found, at = 0, text.find(term)
+    while at >= 0:
+        end = at + len(term)
+        if _is_edge(text[at - 1 : at], term[0]) and _is_edge(text[end : end + 1], term[-1]):
+            found, at = found + 1, text.find(term, end)
+        else:
+            at = text.find(term, at + 1)
+    return found
 
 
-@tool(
-    name="text.extract",
-    effect="pure",
-    lane="compute",
-    timeout_s=15.0,
-    result_path="matches",
-    examples=(
-        "extract the email addresses",
-        "extract all URLs from the text",
-        "find the numbers in it",
-        "extract the dates from the text",
-        "find everything that matches the regex 'v[0-9]+'",
-    ),
-)
-def extract(
-    text: Text,
-    kind: Annotated[
-        Literal["emails", "urls", "numbers", "dates", "regex"], Field(description="What to look for.")
-    ],
-    pattern: Annotated[
-        str, Field(max_length=500, description="The regular expression; only for kind regex.")
-    ] = "",
-    unique: Annotated[bool, Field(description="Each match once.")] = False,
-    limit: Annotated[int, Field(ge=1, le=10_000, description="At most so many matches.")] = 1_000,
-) -> Matches:
-    """Find all email addresses, URLs, numbers, dates (ISO and common forms) or regex matches in a text."""
-    raise ToolFailed("not yet")
+def _is_edge(outside: str, inside: str) -> bool:
+    return not (_is_word(outside) and _is_word(inside))
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 class Section(TypedDict):
@@ -105,18 +108,28 @@ class Parts(TypedDict):
         "split the text at ','",
     ),
 )
-def split(
-    text: Text,
-    by: Annotated[
-        Literal["lines", "sentences", "paragraphs", "words", "headings", "separator"],
-        Field(description="Where to cut; headings are Markdown's and make sections."),
-    ] = "paragraphs",
-    separator: Annotated[
-        str, Field(max_length=100, description="The text to cut at; only for by=separator.")
-    ] = "",
-) -> Parts:
-    """Split a text into lines, sentences, paragraphs, words, sections (by Markdown headings) or at a separator.
+def split(text: Text, by: By = "paragraphs", separator: Separator = "") -> Parts:
+    """Split a text into lines, sentences, paragraphs, words, Markdown sections or at a separator.
 
-    Empty parts are left out.  Sections are objects with title, level and text.
+    Empty parts are left out.  With by=headings the parts are sections: objects with title, level, text.
     """
-    raise ToolFailed("not yet")
+    if by == "headings":
+        sections = [Section(title=p.title, level=p.level, text=p.text) for p in prose.sections(text)]
+        return Parts(parts=sections, count=len(sections))
+    parts = _parts(text, by, separator)
+    return Parts(parts=parts, count=len(parts))
+
+
+def _parts(text: str, by: str, separator: str) -> list[str]:
+    match by:
+        case "lines":
+            return [line for line in prose.lines(text) if line.strip()]
+        case "words":
+            return text.split()
+        case "sentences":
+            return prose.sentences(text)
+        case "paragraphs":
+            return prose.paragraphs(text)
+    if not separator:
+        raise ToolFailed("by=separator needs the separator to cut at.")
+    return [part.strip() for part in text.split(separator) if part.strip()]
