@@ -114,7 +114,6 @@ def _values(request: Submission, version: AgentVersion, user: User | None, key: 
         "labels": jsonb(dict(request.labels)),
         "limits": jsonb(limits),
         "priority": request.priority,
-        "reason": "start_at" if request.start_at else "",
         "idempotency_key": key or None,
         "request_digest": request.digest(),
         "start_at": request.start_at,

@@ -21,6 +21,7 @@ WITH c AS MATERIALIZED (
     UPDATE runs_run r
        SET event_seq = r.event_seq + CASE WHEN c.run_status = 'queued' THEN 2 ELSE 1 END,
            status = CASE WHEN c.run_status = 'queued' THEN 'running' ELSE r.status END,
+           reason = CASE WHEN c.run_status = 'queued' THEN '' ELSE r.reason END,
            started_at = coalesce(r.started_at, clock_timestamp())
       FROM c JOIN step ON step.id = c.id
      WHERE r.id = c.run_id

@@ -27,7 +27,7 @@ RETURNING s.*;
 UPDATE runs_step s
    SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
        effect_started_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE s.effect_started_at END,
-       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint,
+       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
        finished_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE clock_timestamp() END
  WHERE s.run_id = %(run_id)s AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s
@@ -91,6 +91,7 @@ SELECT %(workspace_id)s, %(run_id)s, e.seq, e.type, e.step, clock_timestamp(), e
 
 -- name: insert_run
 -- One statement: the run, its steps, their edges, its first event; nothing at all when the key is taken.
+-- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
 WITH run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
         plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
@@ -98,21 +99,22 @@ WITH run AS (
         model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, created_at)
     VALUES (%(id)s, %(workspace_id)s, %(agent_version_id)s, %(created_by_id)s, '', 0, %(goal)s, %(plan)s::jsonb,
         %(answer)s::jsonb, 0, %(input)s::jsonb, %(model)s, %(output_schema)s::jsonb, 'live', %(labels)s::jsonb,
-        %(limits)s::jsonb, %(priority)s, 'queued', %(reason)s, '', '', false, 1, %(open_steps)s, %(active_steps)s,
+        %(limits)s::jsonb, %(priority)s, 'queued',
+        CASE WHEN %(start_at)s::timestamptz > statement_timestamp() THEN 'start_at' ELSE '' END, '', '', false, 1, %(open_steps)s, %(active_steps)s,
         0, 0, 0, 0, 0, 0, %(idempotency_key)s, %(request_digest)s, %(start_at)s::timestamptz,
         clock_timestamp() + make_interval(secs => %(deadline_s)s::float8), clock_timestamp())
     ON CONFLICT (workspace_id, idempotency_key) DO NOTHING
-    RETURNING id, workspace_id, priority, start_at
+    RETURNING id, workspace_id, priority, start_at, coalesce(start_at > statement_timestamp(), false) AS later
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
         slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, 0, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.start_at > clock_timestamp() THEN 'sleeping' ELSE 'ready' END,
-        CASE WHEN s.deps_left = 0 AND run.start_at > clock_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.later THEN 'sleeping' ELSE 'ready' END,
+        CASE WHEN s.deps_left = 0 AND run.later THEN 'start_at' ELSE '' END, s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false,
-        CASE WHEN s.deps_left = 0 AND run.start_at > clock_timestamp() THEN run.start_at END, 0, 0, 0, '',
+        CASE WHEN s.deps_left = 0 AND run.later THEN run.start_at END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,

@@ -9,8 +9,9 @@ WITH due AS (
      ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE runs_step s
-   SET status = 'ready', ready_at = clock_timestamp(), fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint
-  FROM due WHERE s.id = due.id
+   SET status = 'ready', ready_at = clock_timestamp(),
+       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - r.priority * 30000000
+  FROM due, runs_run r WHERE s.id = due.id AND r.id = s.run_id
 RETURNING s.lane;
 
 -- name: expired_leases

@@ -173,7 +173,7 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequ
     with locked(run_id) as change:
         row = db.row(
             SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
-            output=jsonb(result), error=jsonb(error and error.as_dict()),
+            priority=change.run["priority"], output=jsonb(result), error=jsonb(error and error.as_dict()),
         )  # fmt: skip
         if row is None:
             return None
