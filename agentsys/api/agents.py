@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from agentsys.agents import services
 from agentsys.agents.definition import Definition
 from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.api.fields import Body, Text, checked
+from agentsys.api.fields import Body, Object, Text, checked
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
@@ -27,8 +27,8 @@ class NewVersion(Body):
     tools = serializers.ListField(
         child=Text(max_length=100), default=list, max_length=500, help_text="Allowed tools; empty: all."
     )
-    output_schema = serializers.DictField(allow_null=True, default=None, help_text="JSON Schema of results.")
-    limits = serializers.DictField(default=dict, help_text="steps, time_s")
+    output_schema = Object(allow_null=True, default=None, help_text="JSON Schema of results.")
+    limits = Object(default=dict, help_text="steps, time_s")
 
 
 class NewAgent(NewVersion):

@@ -18,6 +18,12 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Object(serializers.DictField):
+    """A JSON object."""
+
+    default_error_messages = {"not_a_dict": "Must be an object."}
+
+
 class Body(serializers.Serializer[Any]):
     """A body from outside: unknown names are faults, and all faults are told together."""
 

@@ -76,7 +76,7 @@ def _too_deep() -> ParseError:
 
 def _check_depth(value: Any) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         level = [inner for item in level for inner in _inside(item) if isinstance(inner, dict | list)]
         if not level:
             return

@@ -13,8 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.agents.services import DEFAULT_SLUG
-from agentsys.api.fields import Body, Text, checked
-from agentsys.api.pages import NewestFirst
+from agentsys.api.fields import Body, Object, Text, checked
+from agentsys.api.pages import NewestFirst, invalid
 from agentsys.api.steps import StepOut
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
@@ -44,7 +44,7 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
-class Files(serializers.DictField):
+class Files(Object):
     """``{name: text}``, or bytes where the form parser has read them."""
 
     child = Text(allow_blank=True, trim_whitespace=False, max_length=None)
@@ -68,10 +68,10 @@ class SubmitRun(Body):
     priority = serializers.IntegerField(default=0, min_value=-10, max_value=10, help_text="Higher is sooner.")
     start_at = serializers.DateTimeField(default=None, allow_null=True)
     deadline_s = serializers.FloatField(default=None, allow_null=True)
-    limits = serializers.DictField(default=dict, help_text="steps, time_s")
-    labels = serializers.DictField(child=Text(allow_blank=True, max_length=200), default=dict)
+    limits = Object(default=dict, help_text="steps, time_s")
+    labels = Object(child=Text(allow_blank=True, max_length=200), default=dict)
     model = Text(max_length=200, allow_blank=True, default="")
-    output_schema = serializers.DictField(default=None, allow_null=True)
+    output_schema = Object(default=None, allow_null=True)
     effects = Text(max_length=8, default="live")
 
 
@@ -127,6 +127,8 @@ class RunFilter(filters.FilterSet):
 
     def by_label(self, runs: "QuerySet[Run]", _: str, value: str) -> "QuerySet[Run]":
         given = self.data.getlist("label") if hasattr(self.data, "getlist") else [value]
+        if any("\x00" in text for text in given):
+            raise invalid("label", "Null characters are not allowed.")
         pairs = (text.partition("=")[::2] for text in given)
         return runs.filter(labels__contains=dict(pairs))
 

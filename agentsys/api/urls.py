@@ -32,6 +32,11 @@ class StepKey(StringConverter):
     regex = "[A-Za-z_][A-Za-z0-9_.]{0,63}"
 
 
+class FileName(StringConverter):
+    regex = r"[^/\x00-\x1f]{1,255}"
+
+
+register_converter(FileName, "file_name")
 register_converter(RunId, "run_id")
 register_converter(StepKey, "step_key")
 
@@ -49,7 +54,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),
     ("runs/<run_id:run_id>/events", Events.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/files", Files.as_view({"get": "list"})),
-    ("runs/<run_id:run_id>/files/<str:name>", Files.as_view({"get": "retrieve"})),
+    ("runs/<run_id:run_id>/files/<file_name:name>", Files.as_view({"get": "retrieve"})),
     ("agents", Agents.as_view({"get": "list", "post": "create"})),
     (
         "agents/<slug:slug>",

@@ -260,7 +260,7 @@ def test_a_superuser_enters_another_workspace_for_one_request(
     assert (there["workspace"]["slug"], there["role"]) == ("theirs", "admin")
 
 
-@pytest.mark.parametrize("slug", ["theirs", "nowhere"])
+@pytest.mark.parametrize("slug", ["theirs", "nowhere", "a\x00b"])
 def test_anybody_else_does_not_even_with_a_membership_there(
     ann: User, workspace: Any, other_workspace: Any, client_of: Any, problem: Any, slug: str
 ) -> None:
