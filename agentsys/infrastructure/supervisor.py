@@ -18,6 +18,7 @@ from agentsys.infrastructure.embedded import Postgres, Redis
 from agentsys.infrastructure.embedded_base import Server, reason
 from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_until
 from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ, get_status
+from agentsys.infrastructure.supervisor_external import check_database, check_redis
 from agentsys.infrastructure.supervisor_family import Family
 from agentsys.infrastructure.supervisor_files import Files, cut_logs
 from agentsys.infrastructure.supervisor_guard import Guard
@@ -94,6 +95,7 @@ class Supervisor:
         self._family.adopt_orphans()
         self._hold_lock()
         self.files.untell()
+        self._choose_ports()
         self._start_servers()
         self._plan_stack()
         self._run_prepare()
@@ -102,10 +104,12 @@ class Supervisor:
 
     def _hold_lock(self) -> None:
         self.files.secret("secret_key")  # also makes the folder
-        self._lock = os.open(self.wanted.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(self.wanted.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = lock
         except BlockingIOError:
+            os.close(lock)
             raise SetupFailed(f"agentsys runs already in {self.wanted.data_dir}; stop it first") from None
 
     def _start_servers(self) -> None:
@@ -116,8 +120,11 @@ class Supervisor:
             "database_url": Postgres(folder, max_connections=self.wanted.connections()),
             "redis_url": Redis(folder),
         }
+        checks = {"database_url": check_database, "redis_url": check_redis}
         for name, server in servers.items():
-            if not urls[name]:
+            if urls[name]:
+                checks[name](urls[name])
+            else:
                 urls[name] = self._keep(server).url
                 self.files.keep(**{name: urls[name]})
         self._urls = urls
@@ -127,19 +134,23 @@ class Supervisor:
         keeper.start()
         return server
 
+    def _choose_ports(self) -> None:
+        self._port = self._choose_port("port", self.wanted.port, DEFAULT_PORT)
+        self._flower_port = self._choose_port("flower_port", self.wanted.flower_port, DEFAULT_FLOWER_PORT)
+
     def _plan_stack(self) -> None:
-        port = self._choose_port("port", self.wanted.port, DEFAULT_PORT)
-        flower_port = self._choose_port("flower_port", self.wanted.flower_port, DEFAULT_FLOWER_PORT)
+        environ = self.wanted.settings(self._port, self._flower_port)
         password = self.wanted.password or self.files.secret("admin_password", hex_bytes=12)
         self.stack = Stack(
             base_dir=self.wanted.base_dir,
             data_dir=self.wanted.data_dir,
-            environ=child_environ(self.wanted.environ, self.wanted.settings(port, flower_port)),
+            environ=child_environ(self.wanted.environ, environ),
             database_url=self._urls["database_url"],
-            port=port,
-            flower_port=flower_port,
+            port=self._port,
+            flower_port=self._flower_port,
             username=self.wanted.username,
             password=password,
+            host=self.wanted.host,
             drain_s=self.wanted.drain_s,
             workers=self.wanted.workers,
             concurrency=self.wanted.concurrency,
@@ -211,7 +222,8 @@ class Supervisor:
         Takes at most DRAIN_S + 30 s; a second signal cuts the draining short.
         """
         self._stopping.set()
-        self.files.untell()
+        if self._lock is not None:  # else the file is another stack's
+            self.files.untell()
         children = [keeper.child for keeper in self.keepers]
         self._stop_services([child for child in children if isinstance(child, Service)])
         for server in reversed([child for child in children if isinstance(child, Server)]):

@@ -51,6 +51,7 @@ class Stack:
         base_dir: the clone.
         data_dir: data, logs and secrets.
         environ: what every child inherits.
+        host: where the web process listens; all else is for this machine only.
         drain_s: how long workers may take to finish or release their steps.
         workers: worker processes a lane; 1 where nothing is said, 0 for none.
         concurrency: slots of one worker a lane; the lane's own default where nothing is said.
@@ -64,6 +65,7 @@ class Stack:
     flower_port: int
     username: str
     password: str
+    host: str = "127.0.0.1"
     drain_s: float = 30.0
     workers: Mapping[str, int] = field(default_factory=dict)
     concurrency: Mapping[str, int] = field(default_factory=dict)
@@ -87,7 +89,7 @@ class Stack:
     def web(self) -> Service:
         static = ["--static-path-route", "/static", "--static-path-mount", str(self.data_dir / "static")]
         command = [
-            *("granian", "--interface", "asginl", "--host", "127.0.0.1", "--port", str(self.port)),
+            *("granian", "--interface", "asginl", "--host", self.host, "--port", str(self.port)),
             *("--workers", "1", "--workers-kill-timeout", "5", *static, WEB_APP),
         ]
         ready = self._answers(self.port, "/healthz")

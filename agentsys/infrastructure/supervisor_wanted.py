@@ -14,6 +14,7 @@ class Wanted:
     data_dir: Path
     database_url: str = ""
     redis_url: str = ""
+    host: str = "127.0.0.1"
     port: int | None = None
     flower_port: int | None = None
     username: str = "admin"

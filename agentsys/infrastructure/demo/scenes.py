@@ -55,7 +55,7 @@ def _fixed_plan(readme: str) -> dict[str, Any]:
     steps = [
         {"key": "primes", "tool": "python.run", "arguments": {"code": SIEVE, "inputs": {"limit": 5000}}},
         {"key": "words", "tool": "text.count", "arguments": {"text": "${input.text}"}},
-        {"key": "terms", "tool": "text.top_terms", "arguments": {"text": "${input.text}", "limit": 3}},
+        {"key": "terms", "tool": "text.top_terms", "arguments": {"text": "${input.text}", "n": 3}},
         {"key": "join", "tool": "python.run", "arguments": {"code": JOIN, "inputs": found}},
     ]
     return {

@@ -30,6 +30,7 @@ def wanted_stack(options: dict[str, Any], **more: Any) -> Wanted:
         data_dir=settings.DATA_DIR,
         database_url=env.database_url,
         redis_url=env.redis_url,
+        host=env.host,
         port=env.port if "port" in chosen else None,
         flower_port=env.flower_port if "flower_port" in chosen else None,
         password=env.default_admin_password,

@@ -1,0 +1,203 @@
+"""``manage.py up`` on real processes: what it tells, what it restarts, and that nothing is left."""
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE, STDOUT, Popen, run
+from typing import Any
+
+import psutil
+import pytest
+
+from agentsys.infrastructure.embedded import scratch
+from agentsys.infrastructure.processes import free_port, wait_until
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).parents[2]
+NAMES = ["flower", "postgres", "redis", "web", *(f"worker-{it}" for it in ("compute", "model", "network", "system"))]
+UP_S, RESTART_S, STOP_S = 120.0, 2.0, 20.0
+
+
+class Up:
+    """A ``manage.py up`` of its own, with its data in ``folder``."""
+
+    def __init__(self, folder: Path, *options: str, **environ: str) -> None:
+        self.folder, self.endpoints_file = folder, folder / "endpoints.json"
+        self.log = folder / f"up-{time.monotonic_ns()}.log"
+        with self.log.open("w") as log:
+            command = [sys.executable, "manage.py", "up", *options]
+            self.process = Popen(command, cwd=ROOT, env=environment(folder, **environ), stdout=log, stderr=STDOUT)
+
+    def wait_until_ready(self) -> "Up":
+        over = lambda: "agentsys is up" in self.log.read_text() or self.process.poll() is not None  # noqa: E731
+        assert wait_until(over, timeout_s=UP_S), self.log.read_text()
+        assert self.process.poll() is None, self.log.read_text()
+        return self
+
+    @property
+    def endpoints(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.endpoints_file.read_text())
+        return found
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, signum: signal.Signals) -> int:
+        """The exit code.  Fails if anything that it started is still there afterwards."""
+        family = self.family()
+        self.process.send_signal(signum)
+        code = self.process.wait(STOP_S)
+        assert wait_until(lambda: not any(map(runs, family)), timeout_s=STOP_S), [it for it in family if runs(it)]
+        return code
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """The tests' own settings would turn the stack away from its embedded services."""
+    own = ("DATABASE_URL", "REDIS_URL", "SECRET_KEY", "AGENTSYS_", "DJANGO_", "PYTEST_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
+    ports = {"AGENTSYS_PORT": str(free_port()), "AGENTSYS_FLOWER_PORT": str(free_port())}
+    return {**kept, **ports, "AGENTSYS_DATA_DIR": str(folder), "AGENTSYS_ENV_FILE": str(folder / ".env"), **more}
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def get(url: str, path: str, *, method: str = "GET", login: str = "") -> int:
+    """The HTTP status; 0 if nobody answers."""
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=10)
+    headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
+    try:
+        connection.request(method, path, headers=headers)
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    with scratch() as folder:
+        stack = Up(folder).wait_until_ready()
+        yield stack
+        if stack.process.poll() is None:
+            assert stack.end(signal.SIGTERM) == 0
+
+
+# --- A stack that runs ----------------------------------------------------------------
+def test_endpoints_say_all_that_others_need_and_are_private(up: Up) -> None:
+    found = up.endpoints
+    assert sorted(found) == ["admin", "api", "flower", "metrics", "password", "processes", "username"]
+    assert sorted(found["processes"]) == NAMES
+    assert all(psutil.pid_exists(pid) for pid in found["processes"].values())
+    assert stat.S_IMODE(up.endpoints_file.stat().st_mode) == 0o600
+    assert get(found["api"], "/readyz") == 200
+
+
+def test_the_password_is_shown_in_the_terminal_and_in_no_log(up: Up) -> None:
+    password = up.endpoints["password"]
+    assert password in up.log.read_text()
+    assert not [log.name for log in (up.folder / "logs").iterdir() if password in log.read_text()]
+
+
+def test_flower_wants_a_login_and_changes_nothing(up: Up) -> None:
+    found = up.endpoints
+    login = f"{found['username']}:{found['password']}"
+    shut_down = "/api/worker/shutdown/network@" + socket.gethostname()
+    assert get(found["flower"], "/tasks") == 401
+    assert get(found["flower"], "/tasks", login=login) == 200
+    assert get(found["flower"], shut_down, method="POST", login=login) in (403, 405)
+    assert psutil.pid_exists(found["processes"]["worker-network"])
+
+
+def test_a_second_up_in_the_same_folder_is_one_clear_line(up: Up) -> None:
+    before = up.endpoints
+    second = Up(up.folder)
+    assert second.process.wait(UP_S) == 1
+    assert second.log.read_text() == f"CommandError: agentsys runs already in {up.folder}; stop it first\n"
+    assert up.endpoints == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_process_is_there_again_within_two_seconds(up: Up, name: str) -> None:
+    before = up.endpoints
+    pid = before["processes"][name]
+    os.kill(pid, signal.SIGKILL)
+    killed_at = time.monotonic()
+
+    assert wait_until(lambda: up.endpoints["processes"][name] != pid, timeout_s=RESTART_S + 3)
+    assert time.monotonic() - killed_at < RESTART_S
+    after = up.endpoints
+    assert psutil.pid_exists(after["processes"][name])
+    others = {other: it for other, it in before["processes"].items() if other != name}
+    assert after == {**before, "processes": {**others, name: after["processes"][name]}}
+    assert wait_until(lambda: get(after["api"], "/readyz") == 200, timeout_s=30)
+
+
+def test_all_ends_in_order_and_the_next_start_keeps_the_password(up: Up) -> None:
+    password = up.endpoints["password"]
+
+    assert up.end(signal.SIGINT) == 0
+    assert not up.endpoints_file.exists()
+
+    again = Up(up.folder).wait_until_ready()
+    assert again.endpoints["password"] == password
+    assert password not in again.log.read_text()
+    again.end(signal.SIGKILL)  # and nothing is left when it cannot stop anything itself
+
+
+# --- What is refused ------------------------------------------------------------------
+def refused(folder: Path, **environ: str) -> str:
+    done = run(
+        [sys.executable, "manage.py", "up"],
+        cwd=ROOT,
+        env=environment(folder, **environ),
+        stdout=PIPE,
+        stderr=STDOUT,
+        text=True,
+        timeout=UP_S,
+    )
+    assert done.returncode == 1
+    assert not (folder / "endpoints.json").exists()
+    return done.stdout
+
+
+def test_a_taken_port_is_one_clear_line() -> None:
+    with scratch() as folder, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        line = refused(folder, AGENTSYS_PORT=str(port))
+    expected = f"port {port} is taken by another process: stop it, or set AGENTSYS_PORT"
+    assert line == f"CommandError: {expected}\n"
+
+
+def test_a_broken_env_file_is_one_clear_line() -> None:
+    with scratch() as folder:
+        (folder / ".env").write_text("AGENTSYS_LEASE_S=soon\n")
+        line = refused(folder)
+    assert line.startswith("agentsys: AGENTSYS_LEASE_S='soon': ")
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("server", ["DATABASE_URL=postgresql://a:b@", "REDIS_URL=redis://"])
+def test_a_server_that_is_away_is_one_clear_line(server: str) -> None:
+    name, _, url = server.partition("=")
+    with scratch() as folder:
+        line = refused(folder, **{name: f"{url}127.0.0.1:{free_port()}"})
+    assert line.startswith(f"CommandError: {name}: ")
+    assert "refused" in line
+    assert line.count("\n") == 1
