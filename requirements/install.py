@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,9 +55,17 @@ def install(kind: str) -> None:
     for name in ("base", "dev"):
         stamp_file(name).unlink(missing_ok=True)
     say(f"installing requirements/{kind}.txt")
-    sync = ["pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", "--compile-bytecode"]
-    run("the requirements", UV, *sync, LOCKS / f"{kind}.txt")
+    run_first_that_works("the requirements", *ways_to_install(LOCKS / f"{kind}.txt"))
     stamp_file(kind).write_text(stamp(kind))
+
+
+def ways_to_install(lock: Path) -> Iterator[list[object]]:
+    """uv with the machine's certificates, uv with its own, and pip, which has its own index settings."""
+    sync = ["pip", "sync", "--quiet", "--python", PYTHON, "--require-hashes", "--compile-bytecode", lock]
+    yield [UV, "--system-certs", *sync]
+    yield [UV, *sync]
+    if pip := any_pip():
+        yield [*pip, "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "-r", lock]
 
 
 def check_space() -> None:
@@ -73,17 +82,14 @@ def make_venv() -> None:
         return
     say("making .venv")
     pip = [] if can_import("ensurepip") else ["--without-pip"]  # Debian's python3 may come without it
-    run(".venv", sys.executable, "-m", "venv", "--clear", *pip, VENV)
+    run_first_that_works(".venv", [sys.executable, "-m", "venv", "--clear", *pip, VENV])
 
 
 def install_uv() -> None:
     """uv from its lock, by any pip there is, into a folder of its own: sync removes what is not locked."""
     target = ["--quiet", "--disable-pip-version-check", "--no-warn-script-location", "--target", VENV / "uv"]
-    lock = ["--require-hashes", "-r", LOCKS / "bootstrap.txt"]
-    if (VENV / "bin" / "pip").exists():
-        run("uv", PYTHON, "-m", "pip", "install", *target, *lock)
-    elif can_import("pip"):
-        run("uv", sys.executable, "-m", "pip", "install", *target, *lock)
+    if pip := any_pip():
+        run_first_that_works("uv", [*pip, "install", *target, "--require-hashes", "-r", LOCKS / "bootstrap.txt"])
     elif found := shutil.which("uv"):
         UV.parent.mkdir(parents=True, exist_ok=True)
         UV.symlink_to(found)
@@ -91,19 +97,31 @@ def install_uv() -> None:
         fail("this Python has neither ensurepip nor pip: install python3-venv (or python3-pip)")
 
 
+def any_pip() -> list[object]:
+    """The venv's pip, else this Python's, which then works for the venv; [] if there is none."""
+    if (VENV / "bin" / "pip").exists():
+        return [PYTHON, "-m", "pip"]
+    return [sys.executable, "-m", "pip", "--python", PYTHON] if can_import("pip") else []
+
+
 def can_import(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def run(what: str, *command: object) -> None:
-    """Run a command; if it fails, say in one line what it said last and end."""
+def run_first_that_works(what: str, *commands: list[object]) -> None:
+    """Try each command; if all fail, say in one line what the last said last, and end."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environ)  # noqa: S603
-    if done.returncode:
+    why = ""
+    for command in commands:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, env=environ)  # noqa: S603
+        if done.returncode == 0:
+            return
         words = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        full = any("No space left" in line for line in words)
-        why = "the disk is full" if full else " / ".join(words[-3:])
-        fail(f"{what} cannot be installed: {why}")
+        why = " / ".join(words[-3:])
+        if any("No space left" in line for line in words):
+            why = "the disk is full"
+            break
+    fail(f"{what} cannot be installed: {why}")
 
 
 def say(text: str) -> None:
