@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentsys.core import db
-from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, PlanInvalid
+from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound, PlanInvalid
 
 from . import dispatch, handlers, leases
 from .leases import Held
@@ -68,9 +68,9 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
     ok, text = True, "ok"
     try:
         return _record(held, _do(held), claim_next=more())
-    except LeaseLost:
-        ok, text = False, "fenced: another attempt holds the step"
-        return Completion()
+    except LeaseLost as error:
+        ok, text = False, f"fenced: {error.message}"
+        return _fenced(claim, error)
     except AgentSysError as error:
         ok, text = False, f"{error.code}: {error.message}"[:500]
         return _failed(held, error)
@@ -102,10 +102,21 @@ def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Compl
     return Completion()
 
 
+def _fenced(claim: Claim, error: LeaseLost) -> Completion:
+    """The result is worthless.  A step that is ours all the same (its gate stayed shut) goes to the next."""
+    logger.warning(
+        "attempt %d of step %s of run %s was fenced: %s", claim.attempt, claim.key, claim.run_id, error.message
+    )
+    try:
+        return Completion(lanes=moves.give_back(claim.id, claim.run_id, claim.claim_token, why="released"))
+    except NotFound:  # deleted
+        return Completion()
+
+
 def _failed(held: Held, error: AgentSysError) -> Completion:
     try:
         return Completion(lanes=moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error))))
-    except LeaseLost:
+    except (LeaseLost, NotFound):
         logger.info("the failure of step %s came after its lease", held.claim.key)
         return Completion()
 
