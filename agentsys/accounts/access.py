@@ -39,9 +39,7 @@ def users_in(workspace: Q) -> "QuerySet[User]":
     """
     here = Workspace.objects.filter(workspace).values("pk")[:1]
     member = Membership.objects.filter(user=OuterRef("pk"), workspace=OuterRef("workspace_here"))
-    return User.objects.annotate(workspace_here=Subquery(here)).annotate(
-        role_here=Subquery(member.values("role")[:1])
-    )
+    return User.objects.annotate(workspace_here=Subquery(here)).annotate(role_here=Subquery(member.values("role")[:1]))
 
 
 def of_annotated(user: User) -> Access:

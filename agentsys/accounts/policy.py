@@ -5,7 +5,6 @@ admin in every workspace.  What no role is given here, nobody may.
 """
 
 from collections.abc import Mapping
-from itertools import accumulate
 
 from agentsys.accounts.models import Role
 
@@ -15,9 +14,9 @@ _ADDED: Mapping[Role, frozenset[str]] = {
     Role.AUTHOR: frozenset({"agents.write"}),
     Role.ADMIN: frozenset({"members.read", "members.write"}),
 }
-PERMITTED: Mapping[Role, frozenset[str]] = dict(
-    zip(_ADDED, accumulate(_ADDED.values(), frozenset.union), strict=True)
-)
+PERMITTED: Mapping[Role, frozenset[str]] = {
+    role: frozenset().union(*list(_ADDED.values())[: rank + 1]) for rank, role in enumerate(_ADDED)
+}
 ACTIONS = PERMITTED[Role.ADMIN]
 
 

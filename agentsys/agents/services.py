@@ -13,9 +13,7 @@ from agentsys.core.errors import InvalidInput, InvalidTransition, NotFound
 DEFAULT_SLUG = "assistant"
 
 
-def create_agent(
-    *, workspace_id: UUID, slug: str, name: str, description: str = "", definition: Definition
-) -> Agent:
+def create_agent(*, workspace_id: UUID, slug: str, name: str, description: str = "", definition: Definition) -> Agent:
     """A new agent with its version 1.
 
     Raises:
@@ -24,9 +22,7 @@ def create_agent(
     definition.check()
     try:
         with transaction.atomic():
-            agent = Agent.objects.create(
-                workspace_id=workspace_id, slug=slug, name=name, description=description
-            )
+            agent = Agent.objects.create(workspace_id=workspace_id, slug=slug, name=name, description=description)
             _add_version(agent, definition)
     except IntegrityError as error:
         if "agent_slug_unique" not in str(error):

@@ -1,7 +1,7 @@
 """Agents and their versions.  A version never changes; a change is the next version."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -146,9 +146,7 @@ class Versions(AgentViews):
         """The versions of an agent, the newest first."""
         return self.paged(self.agent(slug).versions.all())
 
-    @extend_schema(
-        operation_id="versions_create", tags=["agents"], request=NewVersion, responses={201: VersionOut}
-    )
+    @extend_schema(operation_id="versions_create", tags=["agents"], request=NewVersion, responses={201: VersionOut})
     def create(self, request: Request, slug: str) -> Response:
         """Add the next version; new runs use it from now on, runs under way keep theirs."""
         found = self.agent(slug)

@@ -15,7 +15,7 @@ from agentsys.core.errors import PayloadTooLarge
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+App = Callable[..., Awaitable[None]]  # (scope, receive, send)
 
 
 class LimitedBodies:

@@ -35,7 +35,7 @@ _CODES = {"permission_denied": "forbidden", "method_not_allowed": "method_not_al
 Fault = dict[str, str]
 
 
-def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:
+def problem_response(error: Exception, context: Mapping[str, Any]) -> Response | None:  # noqa: ARG001 DRF passes it
     """DRF's ``EXCEPTION_HANDLER``.  None means "a bug": Django logs the traceback and answers 500."""
     if isinstance(error, OperationalError | InterfaceError):
         return _unavailable(error)
@@ -85,12 +85,10 @@ def _invalid(error: exceptions.ValidationError) -> InvalidInput:
 
 
 def _of_drf(error: exceptions.APIException) -> dict[str, Any]:
-    detail = error.detail
-    if isinstance(detail, exceptions.ErrorDetail):
-        code = detail.code or error.default_code
-    else:
-        code, detail = error.default_code, error.default_detail
-    return problem(error.status_code, _CODES.get(code, code), str(detail))
+    code, detail = error.default_code, str(error.default_detail)
+    if isinstance(error.detail, exceptions.ErrorDetail):
+        code, detail = error.detail.code or code, str(error.detail)
+    return problem(error.status_code, _CODES.get(code, code), detail)
 
 
 def _headers(error: exceptions.APIException) -> dict[str, str]:

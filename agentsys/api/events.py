@@ -49,7 +49,7 @@ class EventOut(serializers.Serializer[Any]):
     type = serializers.CharField()
     step = serializers.CharField(allow_null=True, help_text="The key of a step.")
     at = serializers.DateTimeField()
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 class EventStream(JSONRenderer):
@@ -144,7 +144,7 @@ async def _batches(run_id: UUID, after: int) -> AsyncGenerator[list[dict[str, An
     waiting: asyncio.Task[Any] | None = None
     try:
         while True:
-            waiting = waiting or asyncio.ensure_future(anext(source, None))  # type: ignore[arg-type]
+            waiting = waiting or asyncio.ensure_future(anext(source, None))
             await asyncio.wait({waiting}, timeout=1.0)
             if not waiting.done():
                 yield []

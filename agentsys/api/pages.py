@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.core.exceptions import ValidationError
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, Q
 from rest_framework.pagination import BasePagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,7 +39,7 @@ class Keyset(BasePagination):
     limit: ClassVar[int] = 50
     max_limit: ClassVar[int] = 200
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         limit = whole_number(request, "limit", default=self.limit, least=1, most=self.max_limit)
         cursor = self._cursor(request, queryset.model)
         back = cursor is not None and cursor.back

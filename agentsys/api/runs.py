@@ -87,7 +87,7 @@ class UsageOut(serializers.Serializer[Run]):
 class ErrorOut(serializers.Serializer[Any]):
     code = serializers.CharField()
     message = serializers.CharField()
-    data = serializers.DictField()
+    data = serializers.DictField()  # type: ignore[assignment]
 
 
 @extend_schema_field(ErrorOut(allow_null=True))

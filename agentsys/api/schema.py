@@ -1,9 +1,9 @@
 """The OpenAPI document and its Swagger UI."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.plumbing import build_bearer_security_scheme_object
 from drf_spectacular.utils import extend_schema, inline_serializer
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
@@ -37,19 +37,18 @@ _REFUSED = {
 }
 
 
-class BearerToken(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+class BearerToken(OpenApiAuthenticationExtension):
     target_class = "agentsys.api.auth.WorkspaceJWTAuthentication"
     name = "bearer"
 
-    def get_security_definition(self, auto_schema: Any) -> Mapping[str, Any]:
+    def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         return build_bearer_security_scheme_object("Authorization", "Bearer", "JWT")
 
 
 def pages_of(row: type[serializers.BaseSerializer[Any]]) -> Any:
     """The shape of a page that no pagination class makes."""
-    link = {"allow_null": True, "required": True}
     name = row.__name__.removesuffix("Out")
-    fields = {"next": serializers.URLField(**link), "previous": serializers.URLField(**link)}
+    fields: dict[str, Any] = {link: serializers.URLField(allow_null=True) for link in ("next", "previous")}
     return inline_serializer(f"{name}Page", {**fields, "results": row(many=True)})
 
 
@@ -67,22 +66,24 @@ def with_problems(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     return result
 
 
+class MadeOnce(SchemaGenerator):
+    """The document says nothing that depends on its reader, and takes a while to make."""
+
+    _made: dict[str, Any] | None = None
+
+    def get_schema(self, request: Any = None, public: bool = False) -> dict[str, Any]:
+        if MadeOnce._made is None:
+            MadeOnce._made = super().get_schema(request=request, public=public)
+        return MadeOnce._made
+
+
 class Schema(SpectacularAPIView):
-    """The OpenAPI document; public.  It says nothing that depends on the reader, so it is made once."""
+    """The OpenAPI document; public."""
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
 
-    class _Once(SpectacularAPIView.generator_class):  # type: ignore[name-defined,misc]
-        _made: dict[str, Any] | None = None
-
-        def get_schema(self, request: Request | None = None, public: bool = False) -> dict[str, Any]:
-            kept = type(self)
-            if kept._made is None:
-                kept._made = super().get_schema(request=request, public=public)
-            return kept._made
-
-    generator_class = _Once
+    generator_class = MadeOnce
 
     @extend_schema(exclude=True)
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:

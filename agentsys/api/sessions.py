@@ -127,7 +127,7 @@ class Me(WorkspaceViews):
             "username": user.username,
             "email": user.email,
             "is_superuser": user.is_superuser,
-            "workspace": Workspace.objects.filter(pk=here).first(),
+            "workspace": Workspace.objects.filter(pk=here).first() if here else None,
             "role": self.access.role,
             "permissions": sorted(filter(self.access.allows, policy.ACTIONS)),
             "memberships": user.memberships.select_related("workspace").order_by("created_at", "id"),

@@ -1,6 +1,7 @@
 """Who may do what."""
 
 import ast
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def test_each_role_has_its_bounds(role: Role, may: str, may_not: str) -> None:
 def test_a_role_may_do_what_the_ones_before_it_may() -> None:
     permitted = [policy.PERMITTED[role] for role in Role]
 
-    assert all(less < more for less, more in zip(permitted, permitted[1:], strict=False))
+    assert all(less < more for less, more in pairwise(permitted))
 
 
 def test_without_a_role_nobody_may_anything() -> None:
@@ -37,7 +38,7 @@ def test_without_a_role_nobody_may_anything() -> None:
 
 
 def test_an_action_that_is_not_in_the_table_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="runs.delete"):
+    with pytest.raises(ValueError, match=r"runs\.delete"):
         policy.allows(Role.ADMIN, "runs.delete")
 
 

@@ -57,9 +57,7 @@ def test_authors_who_write_at_once_get_a_version_each(agent: Agent) -> None:
     assert agent.current_version.number == THREADS + 1
 
 
-def test_of_two_who_use_a_refresh_token_at_once_none_keeps_the_session(
-    make_user: Any, workspace: Workspace
-) -> None:
+def test_of_two_who_use_a_refresh_token_at_once_none_keeps_the_session(make_user: Any, workspace: Workspace) -> None:
     pair = tokens.issue(make_user("ann"), workspace.pk)
 
     results = in_parallel(lambda: tokens.rotate(pair.refresh))

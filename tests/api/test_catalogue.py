@@ -42,9 +42,7 @@ def test_nobody_reads_them_without_a_session(nobody: Any, db: Any, problem: Any,
 def test_workers_are_alive_while_they_are_heard_of(viewer: Any) -> None:
     now = timezone.now()
     for name, age_s in (("fresh", 5), ("gone", 600)):
-        Worker.objects.create(
-            name=name, host="h", lane="compute", pid=1, seen_at=now - timedelta(seconds=age_s)
-        )
+        Worker.objects.create(name=name, host="h", lane="compute", pid=1, seen_at=now - timedelta(seconds=age_s))
 
     found = viewer.get(WORKERS).json()["results"]
 

@@ -25,7 +25,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def ask(parts: list[bytes], *, length: str | None = None, version: str = "1.1") -> tuple[int, dict[bytes, bytes], bytes]:
+def ask(
+    parts: list[bytes], *, length: str | None = None, version: str = "1.1"
+) -> tuple[int, dict[bytes, bytes], bytes]:
     """Send ``parts``; chunked unless a length is given."""
     headers = [(b"transfer-encoding", b"chunked")] if length is None and version == "1.1" else []
     if length is not None:

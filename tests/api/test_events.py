@@ -173,9 +173,7 @@ def test_an_open_stream_holds_no_connection_and_leaves_nothing_behind(viewer: An
     assert left == 0
 
 
-def test_a_silent_stream_says_that_it_is_alive(
-    viewer: Any, submit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_stream_says_that_it_is_alive(viewer: Any, submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "PING_S", 0.0)
     run = submit(STEPS)
 
@@ -186,9 +184,7 @@ def test_a_silent_stream_says_that_it_is_alive(
     assert ": ping" in asyncio.run(follow())
 
 
-def test_a_reader_who_loses_access_loses_the_stream(
-    viewer: Any, submit: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_who_loses_access_loses_the_stream(viewer: Any, submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "CHECK_S", 0.0)
     monkeypatch.setattr(events, "PING_S", 0.0)
     run = submit(STEPS)

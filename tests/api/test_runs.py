@@ -102,7 +102,7 @@ def test_a_failed_run_says_why(post: Any, viewer: Any, worker: Any) -> None:
 def test_submitting_costs_few_queries(post: Any) -> None:
     post({"plan": PLAN})
 
-    with CaptureQueriesContext(connection, ) as counted:
+    with CaptureQueriesContext(connection) as counted:
         assert post({"plan": PLAN}).status_code == 202
 
     real = [q for q in counted.captured_queries if "SAVEPOINT" not in q["sql"]]
@@ -269,7 +269,9 @@ def test_runs_made_in_the_same_instant_are_each_listed_once(viewer: Any, submit:
     assert sorted(seen) == sorted(made)
 
 
-def test_a_list_costs_the_same_for_one_run_and_for_many(viewer: Any, submit: Any, django_assert_num_queries: Any) -> None:
+def test_a_list_costs_the_same_for_one_run_and_for_many(
+    viewer: Any, submit: Any, django_assert_num_queries: Any
+) -> None:
     for count in (1, 9):
         for _ in range(count):
             submit([{"key": "a", "tool": "test.echo"}])
@@ -388,7 +390,9 @@ def test_events_are_listed_after_a_number(viewer: Any, submit: Any, worker: Any)
     assert viewer.get(part["next"]).json()["results"] == every["results"][3:5]
 
 
-@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30}, {"limit": "0"}, {"limit": "501"}])
+@pytest.mark.parametrize(
+    "query", [{"after": "x"}, {"after": "-1"}, {"after": "9" * 30}, {"limit": "0"}, {"limit": "501"}]
+)
 def test_a_number_of_an_event_is_a_number(viewer: Any, submit: Any, problem: Any, query: Any) -> None:
     run = submit([{"key": "a", "tool": "test.echo"}])
 
@@ -426,9 +430,7 @@ def test_a_viewer_reads_all_of_a_run_and_nobody_else_does(
 
 
 @pytest.mark.parametrize("parts", WRITES, ids=str)
-def test_a_viewer_changes_nothing(
-    viewer: Any, waiting_step: Any, parts: tuple[str, ...], problem: Any
-) -> None:
+def test_a_viewer_changes_nothing(viewer: Any, waiting_step: Any, parts: tuple[str, ...], problem: Any) -> None:
     problem(viewer.post(path_of(waiting_step.run_id, *parts), {"outcome": "done"}, format="json"), 403, "forbidden")
     waiting_step.refresh_from_db()
     assert waiting_step.status == "waiting"

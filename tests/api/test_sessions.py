@@ -92,9 +92,7 @@ def test_a_user_without_any_membership_cannot_log_in(nobody: Any, make_user: Any
     problem(response, 403, "forbidden")
 
 
-def test_an_inactive_user_cannot_log_in_and_an_open_session_ends(
-    log_in: Any, me: Any, ann: User, problem: Any
-) -> None:
+def test_an_inactive_user_cannot_log_in_and_an_open_session_ends(log_in: Any, me: Any, ann: User, problem: Any) -> None:
     access = log_in().json()["access"]
     User.objects.filter(pk=ann.pk).update(is_active=False)
 
@@ -145,9 +143,7 @@ def test_a_refresh_token_gives_a_new_pair_once(log_in: Any, nobody: Any, me: Any
     problem(again, 401, "token_not_valid")
 
 
-def test_a_refresh_token_used_twice_ends_the_whole_session(
-    log_in: Any, nobody: Any, me: Any, problem: Any
-) -> None:
+def test_a_refresh_token_used_twice_ends_the_whole_session(log_in: Any, nobody: Any, me: Any, problem: Any) -> None:
     stolen = log_in().json()
     other_session = log_in().json()
     fresh = nobody.post(REFRESH, {"refresh": stolen["refresh"]}, format="json").json()

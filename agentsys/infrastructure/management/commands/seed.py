@@ -37,4 +37,6 @@ class Command(BaseCommand):
         agents.ensure_default(workspace_id=workspace.pk)
         if options["verbosity"]:
             state = "made" if made else "there already"
-            self.stdout.write(f"workspace {workspace.slug}, admin {user.username} ({state}), agent {agents.DEFAULT_SLUG}")
+            self.stdout.write(
+                f"workspace {workspace.slug}, admin {user.username} ({state}), agent {agents.DEFAULT_SLUG}"
+            )
