@@ -11,7 +11,7 @@ from django.contrib import admin
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -69,6 +69,12 @@ class ScopedAdmin(ModelAdmin):  # type: ignore[misc]
         for part in self.workspace_path.split("__"):
             found = getattr(found, part)
         return found  # type: ignore[no-any-return]
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if any("\0" in value for _, values in request.GET.lists() for value in values):
+            return HttpResponseRedirect(f"{request.path}?e=1")  # PostgreSQL has no NUL; Django's own way to say so
+        answer: HttpResponse = super().changelist_view(request, extra_context)
+        return answer
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         """Rows of other tables are chosen here, and made on their own pages."""

@@ -32,8 +32,6 @@ HEAD_CHARS = 120
 @admin.register(Run)
 class RunAdmin(ReadOnlyAdmin):
     list_display = ("goal_head", "status_badge", "agent", "created", "took", "progress")
-    list_select_related = ("agent_version__agent", "workspace")
-    list_defer = ("goal", "plan", "answer", "input", "output_schema", "result", "error", "limits")
     list_filter = (
         ("status", ChoicesCheckboxFilter),
         filters.AgentFilter,
@@ -56,7 +54,10 @@ class RunAdmin(ReadOnlyAdmin):
         return ("-created_at",) if one else ("-id",)
 
     def lean(self, rows: QuerySet[Run]) -> QuerySet[Run]:
-        return super().lean(rows).annotate(head=Left("goal", HEAD_CHARS * 2))
+        shown = ("id", "status", "created_at", "started_at", "finished_at", "steps_done", "open_steps")
+        related = ("workspace__name", "agent_version__number", "agent_version__agent__slug")
+        rows = rows.select_related(None).select_related("workspace", "agent_version__agent").only(*shown, *related)
+        return rows.annotate(head=Left("goal", HEAD_CHARS * 2))
 
     def found(self, rows: QuerySet[Run], term: str) -> QuerySet[Run]:
         run_id = as_uuid(term)
