@@ -66,4 +66,4 @@ lock: dev
 	done
 
 clean:
-	@rm -rf .venv .agentsys
+	@rm -rf $$(cat .agentsys/data.location 2>/dev/null) .venv .agentsys

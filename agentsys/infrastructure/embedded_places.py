@@ -12,6 +12,8 @@ The readable place is /var/lib/agentsys; /var/tmp only where /var/lib cannot be 
 systems clean /var/tmp of files that have not been touched for a month.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.util
 import os
@@ -21,7 +23,6 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -72,33 +73,54 @@ def check_space(path: Path) -> None:
     free = shutil.disk_usage(path).free
     if free < MIN_FREE_BYTES:
         raise SetupFailed(
-            f"the disk that holds {path} is full: {free // 1_000_000} MB free, "
-            f"{MIN_FREE_BYTES // 1_000_000} MB needed"
+            f"the disk that holds {path} is full: {free // 1_000_000} MB free, {MIN_FREE_BYTES // 1_000_000} MB needed"
         )
 
 
 def data_folder(data_dir: Path, name: str, user: str | None) -> Path:
     """The folder of the server ``name``; made by the server, its parent by us.
 
-    A place once chosen stays, as it holds data: ``<name>.location`` in DATA_DIR records another.
+    A place once chosen stays, as it holds data: ``data.location`` in DATA_DIR records it.
     """
-    own, record = data_dir / name, data_dir / f"{name}.location"
+    record = data_dir / "data.location"
     if record.exists():
-        return _checked_parent(Path(record.read_text().strip()), user)
+        return _recorded(record, user) / name
+    own = data_dir / name
     if reachable(data_dir, user):
         return own
     if own.exists():
         raise SetupFailed(f"user {user} cannot reach {own}: open the folders above it, or move it")
-    key = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-    place = _folder(_folder(readable_place() / "data") / key) / name
+    place = _new_place(data_dir)
     record.write_text(f"{place}\n")
+    return place / name
+
+
+def _recorded(record: Path, user: str | None) -> Path:
+    place = Path(record.read_text().strip())
+    if not reachable(place, user):
+        raise SetupFailed(f"the data in {place} is gone or out of reach; delete {record} to start afresh")
     return place
 
 
-def _checked_parent(place: Path, user: str | None) -> Path:
-    if not reachable(place.parent, user):
-        raise SetupFailed(f"the data folder {place} cannot be reached; was it moved or deleted?")
-    return place
+def _new_place(data_dir: Path) -> Path:
+    """A new folder named after DATA_DIR's path; what an earlier DATA_DIR of this path left there goes."""
+    folder = _folder(readable_place() / "data")
+    key = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    for left in folder.glob(f"{key}-*"):
+        if not _in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    return _folder(Path(tempfile.mkdtemp(prefix=f"{key}-", dir=folder)))
+
+
+def _in_use(place: Path) -> bool:
+    """Whether a server holds the lock of its data there."""
+    for lock in place.glob("*.lock"):
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    return False
 
 
 def readable_place() -> Path:
@@ -170,12 +192,17 @@ def _copy(home: Path, kept: Path) -> None:
                 raise
 
 
-@contextmanager
+@contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A folder for servers that live as long as a test session; every server user can reach it."""
     with tempfile.TemporaryDirectory(prefix="agentsys-", ignore_cleanup_errors=True) as name:
         path = Path(name)
         path.chmod(0o711)
         yield path
-        for record in path.glob("*.location"):
-            shutil.rmtree(record.read_text().strip(), ignore_errors=True)
+        remove_data(path)
+
+
+def remove_data(data_dir: Path) -> None:
+    """Delete what DATA_DIR keeps elsewhere, if anything; the rest goes with DATA_DIR itself."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree((data_dir / "data.location").read_text().strip(), ignore_errors=True)

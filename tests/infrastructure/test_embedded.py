@@ -185,14 +185,24 @@ def test_a_port_that_was_asked_for_and_is_taken_is_one_clear_line(folder: Path) 
             Redis(folder, port=port).start()
 
 
-def test_a_kept_port_that_is_taken_meanwhile_is_replaced(doorbell: Redis) -> None:
-    before = doorbell.port
+def test_a_port_of_last_time_that_is_taken_meanwhile_is_replaced(doorbell: Redis) -> None:
+    doorbell.stop()
+    again = Redis(doorbell.data_dir)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", doorbell.port))
+        taken.listen()
+        again.start()
+    assert again.port != doorbell.port
+    again.stop()
+
+
+def test_a_restart_never_moves_an_address_that_others_know(doorbell: Redis) -> None:
     doorbell.stop()
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", before))
+        taken.bind(("127.0.0.1", doorbell.port))
         taken.listen()
-        doorbell.start()
-    assert doorbell.port != before
+        with pytest.raises(SetupFailed, match="is taken by another process$"):
+            doorbell.start()
 
 
 def test_a_full_disk_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +252,24 @@ def test_root_with_a_home_that_others_cannot_enter(folder: Path, monkeypatch: py
     assert (again.start(), again.data) == (url, server.data)
     assert psutil.Process(again.pid).username() == embedded_places.server_user()
     again.stop()
+
+
+@as_root
+def test_a_home_that_was_deleted_and_made_again_starts_afresh(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = folder / "home"
+    home.mkdir(mode=0o700)
+    monkeypatch.setattr(embedded_places, "READABLE_PLACES", (folder / "readable",))
+    old = Postgres(home / ".agentsys")
+    old.start()
+    old.stop()
+    shutil.rmtree(home / ".agentsys")
+
+    new = Postgres(home / ".agentsys")
+
+    assert ask(new.start(), "SELECT 1") == 1
+    assert new.data != old.data
+    assert not old.data.exists()
+    new.stop()
 
 
 @as_root
