@@ -201,7 +201,7 @@ def test_a_restart_never_moves_an_address_that_others_know(doorbell: Redis) -> N
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", doorbell.port))
         taken.listen()
-        with pytest.raises(SetupFailed, match="is taken by another process$"):
+        with pytest.raises(SetupFailed, match=r"is taken by another process$"):
             doorbell.start()
 
 
