@@ -101,9 +101,7 @@ def denied(host: str, port: int) -> AddressDenied:
 def _refuse_disguises(host: str) -> None:
     """Numbers that only some resolvers read as addresses: 2130706433, 0x7f.1, 0177.0.0.1."""
     if _NUMERIC_LABEL.fullmatch(host.rstrip(".").rpartition(".")[2]) and not _is_address(host):
-        raise AddressDenied(
-            f"{host!r} is not how an address is written; use four decimal numbers.", host=host
-        )
+        raise AddressDenied(f"{host!r} is not how an address is written; use four decimal numbers.", host=host)
 
 
 def _is_address(host: str) -> bool:
@@ -118,8 +116,8 @@ async def _look_up(host: str, port: int) -> list[str]:
     try:
         found = await get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # gaierror; a label longer than DNS allows
-        raise ToolUnavailable(f"The name {host!r} cannot be resolved.", host=host) from error
+        raise ToolUnavailable(f"The name {host!r} cannot be resolved.", host=host, sent=False) from error
     addresses = [str(entry[4][0]) for entry in found]
     if not addresses:
-        raise ToolUnavailable(f"The name {host!r} has no address.", host=host)
+        raise ToolUnavailable(f"The name {host!r} has no address.", host=host, sent=False)
     return list(dict.fromkeys(addresses))

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import httpx
 from django.conf import settings
@@ -78,8 +79,8 @@ async def request(
 
     Raises:
         AddressDenied: the address, or one that it leads to, may not be called.
-        ToolUnavailable: no connection, no answer (GET), status 429 or 5xx; ``retry_after_s`` in its data
-            where the server named a time.
+        ToolUnavailable: no connection, no answer (GET), status 429 or 5xx.  In its data ``retry_after_s``
+            where the server named a time, and ``sent=False`` where nothing can have happened.
         OutcomeUnknown: a POST, PUT… was sent and no answer came.
         ToolFailed: status 4xx, a malformed request or answer, too many redirects.
         ToolOutputTooLarge: the body is larger than ``max_bytes``.
@@ -131,9 +132,7 @@ async def _exchange(hop: _Hop, max_bytes: int) -> Response:
 def _next(hop: _Hop, response: Response) -> _Hop:
     """Where a redirect leads.  Data is sent to no other address than the one it was meant for."""
     if hop.method not in _REPEATABLE and response.status != 303:
-        raise ToolFailed(
-            f"{_shown(hop.url)} redirects the data; send it to the new address.", status=response.status
-        )
+        raise ToolFailed(f"{_shown(hop.url)} redirects the data; send it to the new address.", status=response.status)
     try:
         target = hop.url.join(response.headers["location"])
     except (httpx.InvalidURL, UnicodeError):
@@ -152,7 +151,7 @@ def _not_connected(hop: _Hop, error: Exception) -> AgentSysError:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return ToolFailed(f"{_shown(hop.url)} has no valid certificate: {cause.verify_message}.")
         cause = cause.__cause__ or cause.__context__
-    return ToolUnavailable(f"{_shown(hop.url)} cannot be reached.")
+    return ToolUnavailable(f"{_shown(hop.url)} cannot be reached.", sent=False)
 
 
 def _unanswered(hop: _Hop, what: str) -> AgentSysError:
@@ -163,13 +162,14 @@ def _unanswered(hop: _Hop, what: str) -> AgentSysError:
 
 def _refused(hop: _Hop, response: Response) -> AgentSysError:
     message = f"{_shown(hop.url)} answered {response.status}."
-    data = {"status": response.status, "body": (response.text() or "")[:500]}
+    data: dict[str, Any] = {"status": response.status, "body": (response.text() or "")[:500]}
     wait_s = retry_after_s(response.headers.get("retry-after", ""))
     if wait_s is not None:
         data["retry_after_s"] = wait_s
     # A 5xx answer to a POST does not say that nothing happened; 429, and 503 with a time, do.
-    come_back = response.status == 429 or (response.status == 503 and wait_s is not None)
-    if come_back or (response.status >= 500 and hop.method in _REPEATABLE):
+    if response.status == 429 or (response.status == 503 and wait_s is not None):
+        return ToolUnavailable(message, **data, sent=False)
+    if response.status >= 500 and hop.method in _REPEATABLE:
         return ToolUnavailable(message, **data)
     return ToolFailed(message, **data)
 

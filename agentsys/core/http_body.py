@@ -4,7 +4,6 @@ import codecs
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Protocol
 
 import httpx
 
@@ -94,6 +93,7 @@ async def read_body(response: httpx.Response, max_bytes: int) -> Response:
         content += unpacker.unpack(chunk, max_bytes + 1 - len(content))
         if max(received, len(content)) > max_bytes:
             raise _too_large(max_bytes)
+    unpacker.finish()
     return Response(str(response.url), response.status_code, _headers(response), bytes(content))
 
 
@@ -102,45 +102,53 @@ def _too_large(max_bytes: int) -> ToolOutputTooLarge:
 
 
 def _headers(response: httpx.Response) -> dict[str, str]:
-    return {
-        name: value[:MAX_HEADER_CHARS]
-        for name, value in response.headers.items()
-        if name not in _DROPPED_HEADERS
-    }
-
-
-class _Unpacker(Protocol):
-    def unpack(self, chunk: bytes, most_bytes: int) -> bytes: ...
+    return {name: value[:MAX_HEADER_CHARS] for name, value in response.headers.items() if name not in _DROPPED_HEADERS}
 
 
 class _Plain:
+    """Nothing to unpack."""
+
     def unpack(self, chunk: bytes, most_bytes: int) -> bytes:  # noqa: ARG002
         return chunk
 
+    def finish(self) -> None:
+        pass
 
-class _Zlib:
+
+class _Packed:
     """gzip or deflate that never unpacks more than it is asked for: 1 KB may stand for 1 MB."""
 
-    def __init__(self, window_bits: int) -> None:
-        self._stream = zlib.decompressobj(window_bits)
-        self._window_bits = window_bits
+    def __init__(self, *window_bits: int) -> None:
+        self._stream = zlib.decompressobj(window_bits[0])
+        self._others = window_bits[1:]
+        self._begun = False
 
     def unpack(self, chunk: bytes, most_bytes: int) -> bytes:
         try:
-            return self._stream.decompress(chunk, most_bytes)
+            unpacked = self._stream.decompress(chunk, most_bytes)
         except zlib.error as error:
-            if self._window_bits == zlib.MAX_WBITS:  # some servers' deflate has no zlib header
-                self.__init__(-zlib.MAX_WBITS)  # type: ignore[misc]
-                return self.unpack(chunk, most_bytes)
-            raise ToolFailed("The answer's compression is broken.") from error
+            if not self._others or self._begun:
+                raise _broken() from error
+            self._stream, self._others = zlib.decompressobj(self._others[0]), ()
+            return self.unpack(chunk, most_bytes)
+        self._begun = True
+        return unpacked
+
+    def finish(self) -> None:
+        if self._begun and not self._stream.eof:
+            raise _broken()
 
 
-def _unpacker(encoding: str) -> _Unpacker:
+def _broken() -> ToolFailed:
+    return ToolFailed("The answer's compression is broken.")
+
+
+def _unpacker(encoding: str) -> _Plain | _Packed:
     match encoding.strip().lower():
         case "" | "identity":
             return _Plain()
         case "gzip" | "x-gzip":
-            return _Zlib(zlib.MAX_WBITS | 16)
+            return _Packed(zlib.MAX_WBITS | 16)
         case "deflate":
-            return _Zlib(zlib.MAX_WBITS)
+            return _Packed(zlib.MAX_WBITS, -zlib.MAX_WBITS)  # some servers leave the header out
     raise ToolFailed(f"The answer is packed as {encoding[:50]!r}, which was not asked for.")

@@ -9,6 +9,7 @@ httpcore's takes quadratic time over thousands of waiting calls.
 """
 
 import asyncio
+import re
 import resource
 import ssl
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -22,6 +23,8 @@ from agentsys.core.errors import AddressDenied
 
 MAX_ADDRESSES = 4  # of one name, tried in turn
 _PORTS = {"http": 80, "https": 443}
+#: A name of letters, digits, - _ and dots, or an IPv6 address without a zone.
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]+")
 
 
 class GuardedTransport(httpx.AsyncBaseTransport):
@@ -138,13 +141,13 @@ def check_url(url: httpx.URL) -> tuple[str, int]:
     """Host, as ASCII, and port of an address that may be looked up.
 
     Raises:
-        AddressDenied: another scheme than http and https, no host, or a user name in it.
+        AddressDenied: another scheme than http and https, no sensible host or port, or a user name in it.
     """
     if url.scheme not in _PORTS:
         raise AddressDenied("Only http and https addresses may be called.", scheme=url.scheme[:50])
     if url.userinfo:
         raise AddressDenied("An address may not have a user name or password in it; send a header.")
     host = url.raw_host.decode("ascii")
-    if not host or _port(url) == 0:
-        raise AddressDenied("The address has no host and port to call.")
+    if not _HOST.fullmatch(host) or not 0 < _port(url) < 65_536:
+        raise AddressDenied("The address has no host and port that can be called.")
     return host, _port(url)

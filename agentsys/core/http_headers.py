@@ -41,9 +41,7 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if not _NAME.fullmatch(name):
             raise ToolFailed(f"{name[:100]!r} is not a header's name.")
         if len(value) > MAX_VALUE_CHARS or not _VALUE.fullmatch(value):
-            raise ToolFailed(
-                f"The value of the header {name} is too long or has characters that no header may have."
-            )
+            raise ToolFailed(f"The value of the header {name} is too long or has characters that no header may have.")
     return dict(headers)
 
 

@@ -33,7 +33,9 @@ def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
 
     Raises:
         StepTimeout: it took longer; the coroutine has been cancelled.
+        RuntimeError: called on the loop's own thread, where waiting would hang.
     """
+    _refuse_own_thread(coroutine)
     future = submit(_bounded(coroutine, timeout_s))
     try:
         return future.result(timeout_s + GRACE_S)
@@ -54,10 +56,14 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
     Raises:
         RuntimeError: called on the loop's own thread, where waiting for the future would hang.
     """
+    _refuse_own_thread(coroutine)
+    return asyncio.run_coroutine_threadsafe(coroutine, _running())
+
+
+def _refuse_own_thread(coroutine: Coroutine[Any, Any, Any]) -> None:
     if _thread is threading.current_thread():
         coroutine.close()
         raise RuntimeError("Already on the event loop: await the coroutine.")
-    return asyncio.run_coroutine_threadsafe(coroutine, _running())
 
 
 async def _bounded(coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
@@ -76,9 +82,7 @@ def _running() -> asyncio.AbstractEventLoop:
     with _lock:
         if _loop is None:
             _loop = asyncio.new_event_loop()
-            _loop.set_default_executor(
-                ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="agentsys-resolve")
-            )
+            _loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="agentsys-resolve"))
             _thread = threading.Thread(target=_serve, args=(_loop,), name="agentsys-loop", daemon=True)
             _thread.start()
         return _loop

@@ -78,7 +78,7 @@ class Signature:
         """
         # By way of JSON, so that dates, enums and tuples may be written as JSON writes them while
         # numbers in quotes stay refused.
-        checked = self.model.model_validate_json(json.dumps(arguments, allow_nan=False))
+        checked = self.model.model_validate_json(json.dumps(arguments, allow_nan=False), strict=True)
         return {name: getattr(checked, field) for field, name in self.names.items()}
 
 
@@ -169,8 +169,10 @@ def from_pydantic(
 
 
 def _may_pass(values: list[Any], code: str, skip: Callable[[Any], bool]) -> bool:
-    """Whether a fault may be gone once what is skipped is known: it is in a skipped text, or is about the
-    value of a container with one in it (a list where a text should be stays wrong)."""
+    """Whether a fault of a value may be gone once what is skipped is known: it is in a skipped text, or is
+    about what a container with one in it holds (a list where a text should be stays wrong)."""
+    if code in ("missing", "unknown"):
+        return False
     if any(isinstance(value, str) and skip(value) for value in values):
         return True
     return bool(values) and code == "value" and skip(values[-1])

@@ -13,14 +13,18 @@ from agentsys.tools.builtin.types import Url
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import tool
 
-Headers = Annotated[dict[str, str], Field(max_length=50, description="Request headers, name to value.")]
+Headers = Annotated[dict[str, str] | None, Field(max_length=50, description="Request headers, name to value.")]
 Query = Annotated[
-    dict[str, str | int | float | bool],
+    dict[str, str | int | float | bool] | None,
     Field(max_length=100, description="Added to the address as ?name=value, encoded for you."),
 ]
 AllowErrors = Annotated[
     bool, Field(description="Return an answer of status 400 or above as a result; otherwise the step fails.")
 ]
+
+
+#: The step's deadline comes first, which the runner watches.
+NO_LIMIT_S = 86_400.0
 
 
 class Answer(TypedDict, total=False):
@@ -51,15 +55,15 @@ class Answer(TypedDict, total=False):
         "request https://example.com/api",
     ),
 )
-async def get(
-    url: Url, headers: Headers | None = None, query: Query | None = None, allow_errors: AllowErrors = False
-) -> Answer:
+async def get(url: Url, headers: Headers = None, query: Query = None, allow_errors: AllowErrors = False) -> Answer:
     """Fetch a web address with HTTP GET.
 
     Redirects are followed.  A JSON answer comes parsed in `json`, any other text in `text`, other
     content in `base64`.  A status of 400 or above fails the step unless `allow_errors` is true.
     """
-    response = await http.request("GET", url, headers=headers, query=query, allow_errors=allow_errors)
+    response = await http.request(
+        "GET", url, headers=headers, query=query, allow_errors=allow_errors, timeout_s=NO_LIMIT_S
+    )
     return _answer(response)
 
 
@@ -80,8 +84,8 @@ async def post(
     url: Url,
     ctx: ToolContext,
     body: Annotated[Any, Field(description="Sent as JSON; a string is sent as text.")] = None,
-    headers: Headers | None = None,
-    query: Query | None = None,
+    headers: Headers = None,
+    query: Query = None,
     allow_errors: AllowErrors = False,
 ) -> Answer:
     """Send data to a web address with HTTP POST: an object or list as JSON, a string as plain text.

@@ -17,6 +17,7 @@ from agentsys.tools.registry import tool
 
 Kind = Annotated[Literal["emails", "urls", "numbers", "dates", "regex"], Field(description="What to look for.")]
 Pattern = Annotated[str, Field(max_length=500, description="A Python regular expression; only for kind=regex.")]
+Unique = Annotated[bool, Field(description="Keep each match once.")]
 Limit = Annotated[int, Field(ge=1, le=10_000, description="At most so many matches.")]
 
 #: Two seconds of CPU for a regular expression, a little more of time for a busy machine.
@@ -59,7 +60,7 @@ class Matches(TypedDict):
         "find everything that matches the regex 'v[0-9]+'",
     ),
 )
-def extract(text: Text, kind: Kind, pattern: Pattern = "", unique: bool = False, limit: Limit = 1_000) -> Matches:
+def extract(text: Text, kind: Kind, pattern: Pattern = "", unique: Unique = False, limit: Limit = 1_000) -> Matches:
     """Find all email addresses, URLs, numbers, dates or matches of a regular expression in a text.
 
     Matches come in their order, numbers as numbers; `unique` keeps each once.  A regular expression
