@@ -54,7 +54,7 @@ def _complete(claim: Claim, result: Result, *, claim_next: bool, next_token: UUI
             raise LeaseLost(step=claim.key, attempt=claim.attempt)
         if state["status"] == StepStatus.SUCCEEDED:  # an earlier try of ours got through
             return Completion(next=by_token(next_token), lanes=(claim.lane,))
-        known = replace(known, plan_version=state["plan_version"], last=state["open_steps"] == 1)
+        known = _Known(state["plan_version"], last=state["open_steps"] == 1)  # no result of the earlier look
 
 
 def _write(claim: Claim, result: Result, known: _Known, *, claim_next: bool, next_token: UUID) -> db.Row | None:
