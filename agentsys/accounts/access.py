@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, OuterRef, QuerySet, Subquery
 
 from agentsys.accounts import policy
 from agentsys.accounts.models import Membership, Role, User, Workspace
@@ -32,32 +32,19 @@ class Access:
             raise Forbidden(f"{have}; that does not allow {action}.")
 
 
-def users_in(workspace: Q) -> "QuerySet[User]":
-    """Users with ``workspace_here`` (id) and ``role_here`` in the workspace that ``workspace`` selects.
-
-    One query for the user, the workspace and the membership together.
-    """
-    here = Workspace.objects.filter(workspace).values("pk")[:1]
-    member = Membership.objects.filter(user=OuterRef("pk"), workspace=OuterRef("workspace_here"))
-    return User.objects.annotate(workspace_here=Subquery(here)).annotate(role_here=Subquery(member.values("role")[:1]))
-
-
-def of_annotated(user: User) -> Access:
-    """The access of a user that came from :func:`users_in`."""
-    workspace_id, role = user.workspace_here, user.role_here  # type: ignore[attr-defined]
-    if user.is_superuser and workspace_id is not None:
-        role = Role.ADMIN
+def as_member(user: User, workspace_id: UUID | None, role: str | None) -> Access:
+    """The access of a user whose membership's role is known already.  Costs no query."""
+    if workspace_id is None or not user.is_active:
+        return Access(user, workspace_id, None)
+    if user.is_superuser:
+        return Access(user, workspace_id, Role.ADMIN)
     return Access(user, workspace_id, Role(role) if role else None)
 
 
 def of(user: User, workspace_id: UUID) -> Access:
-    """What ``user`` may do in this workspace.  Costs one query, none for a superuser."""
-    if not user.is_active:
-        return Access(user, workspace_id, None)
-    if user.is_superuser:
-        return Access(user, workspace_id, Role.ADMIN)
-    role = Membership.objects.filter(user=user, workspace_id=workspace_id).values_list("role", flat=True).first()
-    return Access(user, workspace_id, Role(role) if role else None)
+    """What ``user`` may do in this workspace.  Costs one query."""
+    found = Membership.objects.filter(user=user, workspace_id=workspace_id)
+    return as_member(user, workspace_id, found.values_list("role", flat=True).first())
 
 
 def workspaces_of(user: User) -> "QuerySet[Workspace]":

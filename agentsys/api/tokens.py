@@ -9,11 +9,11 @@ for each ended family (``flushexpiredtokens`` removes the old ones); a log-in wr
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import transaction
-from django.db.models import Exists, Q
+from django.db import DEFAULT_DB_ALIAS, transaction
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework_simplejwt.exceptions import TokenError
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
@@ -23,8 +23,10 @@ from rest_framework_simplejwt.utils import datetime_from_epoch
 from agentsys.accounts import access
 from agentsys.accounts.access import Access
 from agentsys.accounts.models import User
+from agentsys.core import db
 
 INVALID = "token_not_valid"
+_SQL = db.load(Path(__file__).parent / "sql")
 
 
 class SessionToken(RefreshToken):
@@ -91,24 +93,33 @@ def claims_of(raw: bytes) -> dict[str, Any]:
     return _decode(AccessToken, raw).payload
 
 
-def find(claims: Mapping[str, Any], *, workspace: Q | None = None) -> Access:
+def find(claims: Mapping[str, Any], *, workspace: str | None = None) -> Access:
     """The user that valid claims speak of, and what they may do; one query.
 
     Args:
-        workspace: Selects another workspace than the one the session is for.
+        workspace: The slug of another workspace than the one the session is for.
 
     Raises:
         AuthenticationFailed: the user, or the session, is no longer good.
     """
-    here = workspace if workspace is not None else _claimed_workspace(claims)
-    ended = BlacklistedToken.objects.filter(token__jti=_family_row(claims))
-    users = access.users_in(here).annotate(session_over=Exists(ended))
-    user = users.filter(pk=_claimed_user(claims)).first()
-    if user is None or not user.is_active:
+    found = db.row(
+        _SQL["whose_session"],
+        user_id=_claimed_user(claims),
+        workspace_id=None if workspace else _claimed_workspace(claims),
+        slug=workspace,
+        family=_family_row(claims),
+    )
+    user = _user_of(found) if found else None
+    if found is None or user is None or not user.is_active:
         raise AuthenticationFailed("This user cannot log in.", INVALID)
-    if user.session_over or claims.get("auth") != _fingerprint(user):
+    if found["session_over"] or claims.get("auth") != _fingerprint(user):
         raise AuthenticationFailed("This session is over; log in again.", INVALID)
-    return access.of_annotated(user)
+    return access.as_member(user, found["workspace_here"], found["role_here"])
+
+
+def _user_of(row: db.Row) -> User:
+    fields = User._meta.concrete_fields
+    return User.from_db(DEFAULT_DB_ALIAS, [f.attname for f in fields], [row[f.column] for f in fields])
 
 
 def _decode(kind: Any, raw: str | bytes) -> Any:
@@ -120,14 +131,15 @@ def _decode(kind: Any, raw: str | bytes) -> Any:
 
 def _claimed_user(claims: Mapping[str, Any]) -> int:
     try:
-        return int(claims["user_id"])
+        number = int(claims["user_id"])
     except (KeyError, TypeError, ValueError):
-        raise AuthenticationFailed("The token names no user.", INVALID) from None
+        number = 0
+    return number if 0 < number < 2**63 else 0  # 0: nobody
 
 
-def _claimed_workspace(claims: Mapping[str, Any]) -> Q:
+def _claimed_workspace(claims: Mapping[str, Any]) -> UUID | None:
     try:
-        return Q(pk=UUID(claims["workspace"])) if claims.get("workspace") else Q(pk__in=())
+        return UUID(claims["workspace"]) if claims.get("workspace") else None
     except (TypeError, ValueError, AttributeError):
         raise AuthenticationFailed("The token names no workspace.", INVALID) from None
 

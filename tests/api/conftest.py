@@ -1,14 +1,18 @@
 """Clients of the API: members of our workspace by role, and a stranger in a workspace of their own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from agentsys.accounts.models import Role, User, Workspace
 from agentsys.agents import services as agents
 from agentsys.api import tokens
+from agentsys.core import db
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +70,27 @@ def stranger(other_workspace: Workspace, make_user: Any, client_of: Any) -> APIC
 @pytest.fixture
 def nobody() -> APIClient:
     return APIClient()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[list[str]]]:
+    """Every statement that goes to PostgreSQL, the ORM's and the named ones; savepoints are none."""
+
+    @contextmanager
+    def count() -> Iterator[list[str]]:
+        seen: list[str] = []
+        real = db.rows
+
+        def rows(statement: db.Statement, /, **params: Any) -> list[db.Row]:
+            seen.append(statement.text)
+            return real(statement, **params)
+
+        with monkeypatch.context() as patch, CaptureQueriesContext(connection) as captured:
+            patch.setattr(db, "rows", rows)
+            yield seen
+        seen += [query["sql"] for query in captured.captured_queries if "SAVEPOINT" not in query["sql"]]
+
+    return count
 
 
 @pytest.fixture

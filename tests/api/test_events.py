@@ -163,7 +163,11 @@ def test_an_open_stream_holds_no_connection_and_leaves_nothing_behind(viewer: An
         async with opened(viewer, path_of(run)) as stream:
             await stream.frame()
             await stream.frame()
-            during = min([busy_connections() for _ in range(50) if not await asyncio.sleep(0.01)])
+            seen = []
+            for _ in range(50):
+                seen.append(busy_connections())
+                await asyncio.sleep(0.01)
+            during = min(seen)
         left = [task for task in asyncio.all_tasks() if not task.done()]
         return before, during, len(left) - tasks
 

@@ -226,7 +226,8 @@ def test_a_refresh_token_is_no_access_token_and_the_other_way_round(
     ],
 )
 def test_claims_that_name_nobody_are_refused(ann: User, workspace: Any, me: Any, problem: Any, claims: Any) -> None:
-    token = AccessToken(tokens.issue(ann, workspace.pk).access.encode())
+    raw: Any = tokens.issue(ann, workspace.pk).access
+    token = AccessToken(raw)
     for name in claims or ("user_id", "auth", "family"):
         token.payload.pop(name)
     token.payload.update(claims)
@@ -267,10 +268,9 @@ def test_anybody_else_does_not_even_with_a_membership_there(
     assert client.get(ME, headers={"X-Workspace": "home"}).status_code == 200
 
 
-def test_who_asks_is_found_out_in_one_query(
-    ann: User, workspace: Any, client_of: Any, django_assert_num_queries: Any
-) -> None:
+def test_who_asks_is_found_out_in_one_query(ann: User, workspace: Any, client_of: Any, counted: Any) -> None:
     client = client_of(ann, workspace)
 
-    with django_assert_num_queries(1):
+    with counted() as statements:
         assert client.get("/api/v1/tools").status_code == 200
+    assert len(statements) == 1, statements

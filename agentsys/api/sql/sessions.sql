@@ -1,0 +1,14 @@
+-- name: whose_session
+-- The user of a session, their role in one workspace (by id or by slug, the other is NULL), and whether
+-- the session was ended.  Reads only.  In SQL because every request asks it: as a queryset its making
+-- took a third of a small request's time.
+SELECT u.*, w.id AS workspace_here, m.role AS role_here,
+       EXISTS (
+           SELECT FROM token_blacklist_outstandingtoken o
+             JOIN token_blacklist_blacklistedtoken b ON b.token_id = o.id
+            WHERE o.jti = %(family)s
+       ) AS session_over
+  FROM accounts_user u
+  LEFT JOIN accounts_workspace w ON w.id = %(workspace_id)s::uuid OR w.slug = %(slug)s::text
+  LEFT JOIN accounts_membership m ON m.workspace_id = w.id AND m.user_id = u.id
+ WHERE u.id = %(user_id)s::bigint;
