@@ -2,7 +2,9 @@
 
 grandalf (Sugiyama) orders the layers and routes long edges; it draws downwards, we read from left to
 right, so its axes are swapped.  A plan that would make it work for longer than a page may take is not
-drawn with edges at all, see :func:`drawable`.
+drawn with edges at all, see :func:`drawable`.  Two things of grandalf are not used: its ``Graph``, which
+keeps edges in a set and so draws the same plan otherwise in the next process, and its search for cycles,
+which keeps its place in a class attribute that threads would share; a plan has no cycle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
-from grandalf.graphs import Edge, Graph, Vertex
+from grandalf.graphs import Edge, Vertex, graph_core
 from grandalf.layouts import SugiyamaLayout
 
 NODE_WIDTH, NODE_HEIGHT = 204, 50
@@ -79,7 +81,7 @@ def draw(plan: Plan) -> Drawing:
     edges = [Edge(vertices[parent], vertices[key]) for key, parents in plan for parent in parents if parent in vertices]
     for edge in edges:
         edge.view = _Route()
-    height = _arrange(Graph(list(vertices.values()), edges))
+    height = _arrange(_parts(list(vertices.values()), edges))
     places = {key: _corner(vertex.view.xy) for key, vertex in vertices.items()}
     width = max((x for x, _ in places.values()), default=0) + NODE_WIDTH + MARGIN
     return Drawing(places, [_line(edge) for edge in edges], round(width), round(height))
@@ -101,26 +103,40 @@ def _layers(plan: Plan) -> dict[str, int]:
     return layer
 
 
-def _arrange(graph: Any) -> float:
-    """Place every part of the graph, one below the other.  Returns the height of all."""
+def _parts(vertices: Sequence[Any], edges: Sequence[Any]) -> list[tuple[list[Any], list[Any]]]:
+    """Vertices and edges of each connected part, in the order of the plan."""
+    group = {vertex: [vertex] for vertex in vertices}
+    for edge in edges:
+        one, other = (group[end] for end in edge.v)
+        if one is not other:
+            one.extend(other)
+            group.update(dict.fromkeys(other, one))
+    order = {vertex: number for number, vertex in enumerate(vertices)}
+    parts = {id(members): sorted(members, key=order.__getitem__) for members in group.values()}
+    return [(members, [edge for edge in edges if group[edge.v[0]] is group[members[0]]]) for members in parts.values()]
+
+
+def _arrange(parts: Sequence[tuple[list[Any], list[Any]]]) -> float:
+    """Place the parts, one below the other.  Returns the height of all."""
     top = float(MARGIN)
-    for part in graph.C:
+    for vertices, edges in parts:
+        part = graph_core(vertices, edges)
         layout = SugiyamaLayout(part)
         layout.xspace, layout.yspace = GAP_Y, GAP_X
         layout.dw, layout.dh = GAP_Y, NODE_WIDTH  # room that a long edge takes in the layers it crosses
-        layout.init_all()
+        layout.init_all(inverted_edges=[])
         layout.draw(3)
-        top = _move_below(part, layout, top)
+        top = _move_below(edges, layout, top)
     return max(top - GAP_Y + MARGIN, NODE_HEIGHT)
 
 
-def _move_below(part: Any, layout: Any, top: float) -> float:
+def _move_below(edges: Sequence[Any], layout: Any, top: float) -> float:
     boxes = [vertex.view for vertex in layout.grx]
     shift = top - min(box.xy[0] - box.w / 2 for box in boxes)
     bottom = shift + max(box.xy[0] + box.w / 2 for box in boxes)
     for box in boxes:
         box.xy = (box.xy[0] + shift, box.xy[1] + MARGIN)
-    for edge in part.sE:
+    for edge in edges:
         edge.view.points = [(x + shift, y + MARGIN) for x, y in edge.view.points]
     return bottom + GAP_Y
 

@@ -67,7 +67,9 @@ def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
 @pytest.fixture
 def undecided(submit: Callable[..., Run], worker: Any) -> Step:
     """A step whose unsafe call may or may not have happened."""
-    run = submit([{"key": "charge", "tool": "test.charge", "arguments": {"how": "unknown"}}, echo("after", "${charge}")])
+    run = submit(
+        [{"key": "charge", "tool": "test.charge", "arguments": {"how": "unknown"}}, echo("after", "${charge}")]
+    )
     worker.work()
     step = Step.objects.get(run=run, key="charge")
     assert (step.status, step.reason) == ("waiting", "outcome_unknown")

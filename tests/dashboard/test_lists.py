@@ -20,7 +20,9 @@ def listed(browser, model, **query):
 
 
 def queries(browser, model, **query):
-    with CaptureQueriesContext(connection, ) as caught:
+    with CaptureQueriesContext(
+        connection,
+    ) as caught:
         browser.page(f"/admin/runs/{model}/", **query)
     return [query["sql"] for query in caught.captured_queries]
 
@@ -97,12 +99,38 @@ def test_steps_are_filtered_by_status_lane_tool_and_key(superuser, submit, worke
     assert len(listed(superuser, "event", type="run.failed")) == 1
 
 
-HOSTILE = ["\0", "%", "'", '"><script>', "\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "x" * 5_000, "‮", "=", "0"]
+HOSTILE = [
+    "\0",
+    "%",
+    "'",
+    '"><script>',
+    "\ud800".encode("utf-8", "surrogatepass").decode("latin1"),
+    "x" * 5_000,
+    "‮",
+    "=",
+    "0",
+]
 
 
 @pytest.mark.parametrize("model", LISTS)
 @pytest.mark.parametrize(
-    "name", ["q", "run", "tool", "type", "label", "from", "to", "agent", "workspace", "outcome", "status__exact", "p", "o", "e"]
+    "name",
+    [
+        "q",
+        "run",
+        "tool",
+        "type",
+        "label",
+        "from",
+        "to",
+        "agent",
+        "workspace",
+        "outcome",
+        "status__exact",
+        "p",
+        "o",
+        "e",
+    ],
 )
 def test_no_query_string_breaks_a_list(superuser, submit, worker, model, name):
     worker.finish(submit([echo("a", 1)], files={"a.txt": b"x"}))
@@ -111,7 +139,10 @@ def test_no_query_string_breaks_a_list(superuser, submit, worker, model, name):
         assert superuser.get(f"/admin/runs/{model}/", **{name: value}).status_code in (200, 302), value
 
 
-@pytest.mark.parametrize("query", ["id__in=\0", "goal__contains=\0", "workspace__memberships__user__password__startswith=a", "run__id__exact=x"])
+@pytest.mark.parametrize(
+    "query",
+    ["id__in=\0", "goal__contains=\0", "workspace__memberships__user__password__startswith=a", "run__id__exact=x"],
+)
 def test_no_lookup_leads_out_of_the_table(superuser, submit, query):
     submit([echo("a")])
 

@@ -26,7 +26,7 @@ def base(model) -> str:
 def test_no_row_is_added_changed_or_deleted(superuser, rows, model):
     before = snapshot(model)
     first = before[0]
-    fields = {name: "cancelled" for name in first} | {"_save": "Save", "_saveasnew": "1"}
+    fields = dict.fromkeys(first, "cancelled") | {"_save": "Save", "_saveasnew": "1"}
 
     for url in (f"{base(model)}add/", f"{base(model)}{first[model._meta.pk.name]}/change/"):
         assert superuser.post(url, **fields).status_code == 403

@@ -26,7 +26,14 @@ def test_a_finished_run_shows_what_it_was_and_what_came_of_it(superuser, submit,
     page = superuser.page(run_url(run))
 
     text = page.text()
-    for part in ("Fetch it and look at both sides", "succeeded", "assistant · version 1", "4 of 4 done", "team", "search"):
+    for part in (
+        "Fetch it and look at both sides",
+        "succeeded",
+        "assistant · version 1",
+        "4 of 4 done",
+        "team",
+        "search",
+    ):
         assert part in text
     assert json.loads(page.css_first("#result").text()) == {"both": [1, 1]}
     assert '"deep"' in text
@@ -185,7 +192,13 @@ def test_let_it_fail(staff, undecided, worker):
 
 
 @pytest.mark.parametrize(
-    "sent", [{}, {"outcome": "maybe"}, {"outcome": "done", "result": "{not json"}, {"outcome": "done", "result": "[" * 100_000}]
+    "sent",
+    [
+        {},
+        {"outcome": "maybe"},
+        {"outcome": "done", "result": "{not json"},
+        {"outcome": "done", "result": "[" * 100_000},
+    ],
 )
 def test_a_decision_that_cannot_be_understood_changes_nothing(staff, undecided, sent):
     answer = staff(Role.OPERATOR).post(resolve_url(undecided), **sent)

@@ -18,7 +18,7 @@ from . import plan_view
 
 #: Rows of each table on the page; the lists have the rest.
 MAX_STEPS_SHOWN, MAX_ATTEMPTS_SHOWN, MAX_EVENTS_SHOWN, MAX_FILES_SHOWN = 200, 100, 100, 100
-MAX_GOAL_CHARS = 4_000
+MAX_GOAL_CHARS, MAX_LABELS = 4_000, 50
 #: A plan too large to be drawn is asked for less often.
 POLL_S, POLL_LARGE_S = 1, 4
 _STEP_COLUMNS = (
@@ -43,6 +43,7 @@ def moving(run: Run, *, may_cancel: bool, may_resolve: bool) -> dict[str, Any]:
         "final": final,
         "poll_s": POLL_LARGE_S if len(steps) > MAX_STEPS_SHOWN else POLL_S,
         "goal": text.block(run.goal, MAX_GOAL_CHARS),
+        "labels": [(text.clip(k, 80), text.clip(v, 200)) for k, v in list(run.labels.items())[:MAX_LABELS]],
         "facts": _facts(run, steps, now),
         "elapsed_s": None if final or not run.started_at else (now - run.started_at).total_seconds(),
         "error": _error(run.error),
