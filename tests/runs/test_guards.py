@@ -73,7 +73,7 @@ def test_a_run_cannot_use_another_workspaces_agent_or_parent(submit, stranger):
         ("deps_left = -1", "step_blocked_has_parents"),
         ("tool = ''", "step_tool_named_iff_tool_kind"),
         ("kind = 'wait'", "step_tool_named_iff_tool_kind"),
-        ("attempt = -1", "runs_step_attempt_check"),
+        ("attempt = -1", "step_failures_bounded"),
     ],
 )  # fmt: skip
 def test_an_impossible_step_is_refused(submit, change, rule):

@@ -2,14 +2,15 @@
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from agentsys.accounts.models import Workspace
 from agentsys.agents.models import AgentVersion
 from agentsys.core.ids import uuid7
 
-from ..states import RUN_FINAL, RunStatus
+from ..states import RunStatus
+from .rules import rule
 
 
 class Run(models.Model):
@@ -27,12 +28,12 @@ class Run(models.Model):
     )
     parent_run = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="children")
     forked_from_step = models.CharField(max_length=64, blank=True)
-    depth = models.PositiveSmallIntegerField(default=0)
+    depth = models.SmallIntegerField(default=0)
 
     goal = models.TextField(blank=True)
     plan = models.JSONField(null=True)  # as submitted
     answer = models.JSONField(null=True)  # {"template": …} of the current plan; null: no template
-    plan_version = models.PositiveSmallIntegerField(default=0)  # grows whenever steps are added
+    plan_version = models.SmallIntegerField(default=0)  # grows whenever steps are added
     input = models.JSONField(null=True)
     model = models.CharField(max_length=200, blank=True)
     output_schema = models.JSONField(null=True)
@@ -72,12 +73,11 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["workspace", "id"], name="run_workspace_id"),
             models.UniqueConstraint(fields=["workspace", "idempotency_key"], name="run_idempotency_key"),
-            models.CheckConstraint(
-                condition=Q(open_steps__gte=F("active_steps"), active_steps__gte=0), name="run_counters_agree"
-            ),
-            models.CheckConstraint(
-                condition=~Q(status__in=RUN_FINAL) | Q(open_steps=0, finished_at__isnull=False),
-                name="run_final_has_no_open_step",
+            rule("run_counters_agree", "active_steps BETWEEN 0 AND open_steps"),
+            rule(
+                "run_final_has_no_open_step",
+                "(finished_at IS NULL) = (status NOT IN ('succeeded', 'failed', 'cancelled'))"
+                " AND (finished_at IS NULL OR open_steps = 0)",
             ),
         ]
         indexes = [

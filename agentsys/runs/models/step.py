@@ -2,10 +2,11 @@
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from ..states import Lane, StepKind, StepStatus
+from .rules import rule
 from .run import Run
 
 
@@ -26,9 +27,9 @@ class Step(models.Model):
     on_error = models.CharField(max_length=8, default="fail")
     if_failed = models.CharField(max_length=8, default="skip")
     approval = models.BooleanField(default=False)
-    plan_version = models.PositiveSmallIntegerField(default=0)
+    plan_version = models.SmallIntegerField(default=0)
     timeout_s = models.FloatField()
-    max_attempts = models.PositiveSmallIntegerField()
+    max_attempts = models.SmallIntegerField()
 
     status = models.CharField(max_length=10, choices=StepStatus, default=StepStatus.BLOCKED)
     reason = models.CharField(max_length=16, blank=True)
@@ -37,9 +38,9 @@ class Step(models.Model):
     slot_held = models.BooleanField(default=False)
     available_at = models.DateTimeField(null=True)  # sleeping or waiting: when time alone moves it
 
-    attempt = models.PositiveIntegerField(default=0)  # counts claims; with claim_token it is the fence
-    failures = models.PositiveSmallIntegerField(default=0)
-    crashes = models.PositiveSmallIntegerField(default=0)
+    attempt = models.IntegerField(default=0)  # counts claims; with claim_token it is the fence
+    failures = models.SmallIntegerField(default=0)
+    crashes = models.SmallIntegerField(default=0)
     claim_token = models.UUIDField(null=True)  # random per claim, and the id of the attempt
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
@@ -57,26 +58,14 @@ class Step(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["run", "key"], name="step_key_unique"),
-            models.CheckConstraint(
-                condition=Q(status=StepStatus.RUNNING, lease_expires_at__isnull=False)
-                | (~Q(status=StepStatus.RUNNING) & Q(lease_expires_at__isnull=True)),
-                name="step_leased_iff_running",
-            ),
-            models.CheckConstraint(
-                condition=~Q(status=StepStatus.RUNNING) | Q(claim_token__isnull=False),
-                name="step_running_has_token",
-            ),
-            models.CheckConstraint(
-                condition=~Q(status=StepStatus.SLEEPING) | Q(available_at__isnull=False),
-                name="step_sleeping_has_time",
-            ),
-            models.CheckConstraint(condition=Q(failures__lte=F("max_attempts")), name="step_failures_bounded"),
-            models.CheckConstraint(condition=Q(crashes__lte=3), name="step_crashes_bounded"),
-            models.CheckConstraint(
-                condition=Q(deps_left__gte=0) & (~Q(status=StepStatus.BLOCKED) | Q(deps_left__gt=0)),
-                name="step_blocked_has_parents",
-            ),
-            models.CheckConstraint(condition=Q(kind=StepKind.TOOL) ^ Q(tool=""), name="step_tool_named_iff_tool_kind"),
+            # Checked at every update, so stated as shortly as SQL can.
+            rule("step_leased_iff_running", "(status = 'running') = (lease_expires_at IS NOT NULL)"),
+            rule("step_running_has_token", "status <> 'running' OR claim_token IS NOT NULL"),
+            rule("step_sleeping_has_time", "status <> 'sleeping' OR available_at IS NOT NULL"),
+            rule("step_failures_bounded", "failures BETWEEN 0 AND least(max_attempts, attempt)"),
+            rule("step_crashes_bounded", "crashes BETWEEN 0 AND 3"),
+            rule("step_blocked_has_parents", "deps_left >= 0 AND (status <> 'blocked' OR deps_left > 0)"),
+            rule("step_tool_named_iff_tool_kind", "(kind = 'tool') = (tool <> '')"),
         ]
         indexes = [
             models.Index(fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)),
@@ -120,7 +109,7 @@ class Attempt(models.Model):
     step = models.ForeignKey(
         Step, on_delete=models.CASCADE, related_name="attempts", db_constraint=False, db_index=False
     )
-    number = models.PositiveIntegerField()
+    number = models.IntegerField()
     worker = models.CharField(max_length=200)
     outcome = models.CharField(max_length=10)  # the state it left the step in, or "fenced", "crashed", "released"
     error = models.JSONField(null=True)
