@@ -1,0 +1,54 @@
+"""The embedded model: a deterministic planner of imperative English, behind the same door as every model.
+
+A goal is split into clauses (``clauses``).  Each goes to the tool whose own words fit it best
+(``catalogue``); the tool's schema says which literals and which earlier outputs fill its arguments
+(``attempt``, ``sources``); ``planner`` puts the steps together.  Nothing is guessed: a clause without a
+tool, an argument without a value, a literal or a word without a place, and a tie are refused by name.
+"""
+
+from typing import Any
+
+from agentsys.core.errors import GoalNotPlannable
+from agentsys.llm.offline.planner import Planner
+from agentsys.llm.types import ModelRequest, ModelResponse, Usage
+
+MODEL = "offline"
+
+
+def respond(request: ModelRequest) -> ModelResponse:
+    """Answer from ``request.context`` and ``request.tools``; the prose of the request is not read.
+
+    Context by purpose: ``plan`` {goal, input?, files?, max_steps?}, ``act`` {objective, input?, files?},
+    ``answer`` {outputs}.
+
+    Raises:
+        GoalNotPlannable: with ``clause``, the part that cannot be planned, and ``reason``.
+    """
+    output = {"plan": _plan, "act": _act, "answer": _answer}[request.purpose](request)
+    return ModelResponse(output, Usage(model_calls=1), MODEL)
+
+
+def _plan(request: ModelRequest) -> dict[str, Any]:
+    context = request.context
+    planner = Planner(
+        request.tools,
+        files=tuple(context.get("files") or ()),
+        input=context.get("input"),
+        max_steps=context.get("max_steps") or 1_000,
+    )
+    return planner.plan(str(context.get("goal") or context.get("objective") or ""))
+
+
+def _act(request: ModelRequest) -> dict[str, Any]:
+    steps = _plan(request)["steps"]
+    if len(steps) != 1:
+        objective = str(request.context.get("objective", ""))[:300]
+        reason = f"it takes {len(steps)} steps, and an objective is one tool call"
+        raise GoalNotPlannable(f'Cannot do "{objective}" at once: {reason}.', clause=objective, reason=reason)
+    return {"tool": steps[0]["tool"], "arguments": steps[0]["arguments"]}
+
+
+def _answer(request: ModelRequest) -> Any:
+    """The one output, or all of them by step."""
+    outputs = request.context.get("outputs") or {}
+    return next(iter(outputs.values())) if len(outputs) == 1 else dict(outputs)
