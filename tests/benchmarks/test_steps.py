@@ -1,0 +1,57 @@
+"""What a durable step costs, beside plain Celery on the same machine in the same minute."""
+
+import itertools
+import statistics
+from contextlib import ExitStack
+
+import pytest
+
+from agentsys.infrastructure.processes import free_port
+from tests.benchmarks import baseline, workloads
+from tests.benchmarks.stack import stack
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
+RUNS, ROUNDS, ALONE = 100, 2, 25
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Both peers on one database and one broker, in turn; the worker of the other is idle but alive."""
+    with ExitStack() as ending:
+        servers = ending.enter_context(stack())
+        baseline.app.conf.broker_url = servers.env["REDIS_URL"]
+        ours = workloads.Agentsys(servers, free_port())
+        ending.callback(ours.close)
+        with ours.db.cursor() as cursor:
+            cursor.execute(baseline.TABLE)
+        plain = workloads.Baseline(servers, lambda run: baseline.step.delay(run, 0))
+        ending.callback(plain.close)
+        ending.callback(baseline.app.close)
+        peers = {"agentsys": ours, "baseline": plain}
+        costs: dict[str, list[workloads.Cost]] = {name: [] for name in peers}
+        for name, peer in peers.items():
+            peer.w1(10)  # warm
+        for _, (name, peer) in itertools.product(range(ROUNDS), peers.items()):
+            costs[name].append(peer.w1(RUNS))
+        took = {name: peer.w3(ALONE) for name, peer in peers.items()}
+        yield {name: (_median(costs[name]), took[name]) for name in peers}
+
+
+def _median(costs):
+    return workloads.Cost(
+        statistics.median(cost.steps_per_s for cost in costs), statistics.median(cost.cpu_ms for cost in costs)
+    )
+
+
+def test_a_step_costs_a_third_of_a_plain_celery_step(measured):
+    for name, (cost, took) in measured.items():
+        print("\n" + workloads.report(name, cost, took), end="")
+    ours, plain = measured["agentsys"][0], measured["baseline"][0]
+    print(f"\nCPU per step: {ours.cpu_ms / plain.cpu_ms:.2f} of the baseline")
+    assert ours.cpu_ms <= 0.35 * plain.cpu_ms
+    assert ours.steps_per_s >= 2 * plain.steps_per_s
+
+
+def test_a_run_alone_is_no_slower_than_plain_celery(measured):
+    ours, plain = (statistics.median(measured[name][1]) for name in ("agentsys", "baseline"))
+    assert ours <= plain

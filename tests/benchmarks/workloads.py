@@ -1,0 +1,131 @@
+"""W1 and W3 on agentsys and on the baseline: steps a second, CPU a step, latency."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import httpx
+import psycopg
+
+from tests.benchmarks.stack import START_S, WORKERS, Stack, wait_until
+from tests.benchmarks.work import CHAIN, chain
+
+CLIENTS = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``cpu_ms`` is user and system time a step of all processes but the load generator."""
+
+    steps_per_s: float
+    cpu_ms: float
+
+
+class Peer:
+    """One side of a comparison: starts a run, and knows how many steps are done."""
+
+    done_sql = ""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.db = psycopg.connect(stack.env["DATABASE_URL"], autocommit=True)
+
+    def submit(self, n: int) -> None:
+        """Start one chain."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        self.db.close()
+
+    def done(self) -> int:
+        row = self.db.execute(self.done_sql).fetchone()  # type: ignore[call-overload]
+        return int(row[0]) if row else 0
+
+    def w1(self, runs: int) -> Cost:
+        """``runs`` chains at once."""
+        before, cpu_s, begun = self.done(), self.stack.cpu_s(), time.perf_counter()
+        with ThreadPoolExecutor(CLIENTS) as clients:
+            list(clients.map(self.submit, range(runs)))
+        wait_until(lambda: self.done() - before >= runs, timeout_s=300, pause_s=0.05)
+        steps = runs * CHAIN
+        wall_s, used_s = time.perf_counter() - begun, self.stack.cpu_s() - cpu_s
+        return Cost(steps / wall_s, used_s / steps * 1e3)
+
+    def w3(self, runs: int) -> list[float]:
+        """One chain at a time; (end - submission) / steps in ms, sorted."""
+        took = []
+        for n in range(runs):
+            before, begun = self.done(), time.perf_counter()
+            self.submit(n)
+            wait_until(lambda before=before: self.done() > before, timeout_s=60, pause_s=0.001)  # type: ignore[misc]
+            took.append((time.perf_counter() - begun) / CHAIN * 1e3)
+        return sorted(took)
+
+
+class Agentsys(Peer):
+    """Submitted over HTTP with a JWT; web and worker processes count."""
+
+    done_sql = "SELECT count(*) FROM runs_run WHERE finished_at IS NOT NULL"
+
+    def __init__(self, stack: Stack, port: int) -> None:
+        super().__init__(stack)
+        stack.manage("migrate", "-v", "0")
+        stack.manage("seed", DEFAULT_ADMIN_PASSWORD="bench-password-1")
+        stack.run(
+            *("web", sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--no-access-log"),
+            "agentsys.asgi:application",
+        )
+        stack.run("compute", sys.executable, "-m", "workers", "compute", "--concurrency", str(WORKERS))
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        wait_until(self._ready, timeout_s=START_S, pause_s=0.2)
+        answer = self._http.post("/api/v1/auth/token", json={"username": "admin", "password": "bench-password-1"})
+        self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
+        self._body = {"agent": "assistant", "plan": chain()}
+
+    def close(self) -> None:
+        self._http.close()
+        super().close()
+
+    def _ready(self) -> bool:
+        try:
+            row = self.db.execute("SELECT count(*) FROM infrastructure_worker").fetchone()
+            return self._http.get("/healthz").status_code < 500 and bool(row and row[0])
+        except (httpx.HTTPError, psycopg.Error):
+            return False
+
+    def submit(self, n: int) -> None:
+        self._http.post("/api/v1/runs", json=self._body).raise_for_status()
+
+
+class Baseline(Peer):
+    """Plain Celery: a task and an INSERT a step."""
+
+    done_sql = f"SELECT count(*) FROM baseline_step WHERE n = {CHAIN - 1}"  # noqa: S608 - a number of ours
+
+    def __init__(self, stack: Stack, send: Callable[[int], None]) -> None:
+        super().__init__(stack)
+        self._send, self._next = send, 0
+        stack.run(
+            *("baseline", sys.executable, "-m", "celery", "-q", "-A", "tests.benchmarks.baseline", "worker"),
+            *("-Q", "baseline", "-c", str(WORKERS), "--without-mingle", "--without-gossip", "-E"),
+        )
+        self.submit(0)
+        wait_until(lambda: self.done() > 0, timeout_s=START_S, pause_s=0.2)
+
+    def submit(self, n: int) -> None:
+        self._next += 1
+        self._send(self._next)
+
+
+def percentile(values: list[float], share: float) -> float:
+    return values[min(len(values) - 1, int(len(values) * share))]
+
+
+def report(name: str, cost: Cost, took: list[float]) -> str:
+    return (
+        f"{name:10} W1 {cost.steps_per_s:7.0f} steps/s {cost.cpu_ms:6.2f} ms CPU/step   "
+        f"W3 p50 {statistics.median(took):6.2f} ms p99 {percentile(took, 0.99):6.2f} ms a step"
+    )
