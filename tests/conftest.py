@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.test import TransactionTestCase
 
 from agentsys.accounts.models import Membership, Role, User, Workspace
 from agentsys.agents.models import Agent, AgentVersion
@@ -12,6 +13,7 @@ from agentsys.runs import services
 from agentsys.runs.models import Run, Step
 from agentsys.runs.submission import Submission
 from agentsys.tools import registry
+from tests.support import emptying
 from tests.support import tools as test_tools
 from tests.support.worker import Worker
 
@@ -20,6 +22,13 @@ from tests.support.worker import Worker
 def _tools() -> None:
     registry.load()
     assert test_tools.LOADED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quickly_emptied() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", emptying.empty)
+        yield
 
 
 @pytest.fixture
