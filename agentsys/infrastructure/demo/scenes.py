@@ -4,6 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+#: JMESPath over an OpenAPI document.
+ANALYSIS = (
+    "{title: info.title, paths: length(keys(paths)), "
+    "operations: length(paths.*.keys(@)[]), schemas: length(keys(components.schemas))}"
+)
 SIEVE = """
 limit = int(limit)
 sieve = [True] * (limit + 1)
@@ -40,12 +45,13 @@ def scenes(base_dir: Path, address: str) -> list[Scene]:
 
 
 def _own_api(address: str) -> dict[str, Any]:
-    goal = f"Fetch {address}/api/v1/schema?format=json and query the JSON for length(keys(paths))."
-    return {"goal": goal}
+    return {"goal": f"Fetch {address}/api/v1/schema?format=json and query the JSON for '{ANALYSIS}'."}
 
 
 def _own_readme(readme: str) -> dict[str, Any]:
-    goal = "Read README.md, split it into paragraphs and count the words of README.md."
+    goal = (
+        "Split README.md into sections, count the words of README.md and list the 5 most frequent terms of README.md."
+    )
     return {"goal": goal, "files": {"README.md": readme}}
 
 

@@ -23,7 +23,7 @@ STYLES = {
     "waiting": ("?", "magenta"),
 }
 PENDING = ("·", "dim")
-MAX_CHARS = 70
+MAX_CHARS, MAX_ITEMS = 70, 5
 
 
 class Screen:
@@ -82,3 +82,15 @@ def short(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
     return text if len(text) <= MAX_CHARS else text[: MAX_CHARS - 1] + "…"
+
+
+def brief(value: Any) -> Any:
+    """The same value with long texts and long lists cut, and what was cut said."""
+    if isinstance(value, str):
+        return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}… ({len(value):,} characters)"
+    if isinstance(value, list):
+        more = [f"… and {len(value) - MAX_ITEMS} more"] if len(value) > MAX_ITEMS else []
+        return [*map(brief, value[:MAX_ITEMS]), *more]
+    if isinstance(value, dict):
+        return {name: brief(part) for name, part in value.items()}
+    return value

@@ -13,7 +13,7 @@ from rich.console import Console
 from agentsys.infrastructure.demo.client import Client, RestFailed
 from agentsys.infrastructure.demo.play import Act, play
 from agentsys.infrastructure.demo.scenes import scenes
-from agentsys.infrastructure.demo.screen import Screen
+from agentsys.infrastructure.demo.screen import Screen, brief
 from agentsys.infrastructure.management.commands.up import add_stack_arguments, wanted_stack
 from agentsys.infrastructure.processes import SetupFailed
 from agentsys.infrastructure.supervisor import StopRequested, Supervisor
@@ -73,9 +73,8 @@ class Command(BaseCommand):
 
     def _tell_result(self, act: Act, address: str) -> None:
         result = act.run.get("result") if act.well else act.run.get("error")
-        text = json.dumps(result, ensure_ascii=False, indent=2)
         self._say(f"\n{act.scene.title}: {act.run['status']}")
-        self._say(text if len(text) < 2_000 else text[:2_000] + "…")
+        self._say(json.dumps(brief(result), ensure_ascii=False, indent=2))
         self._say(f"in the admin: {address}/admin/runs/run/{act.run['id']}/change/")
 
     def _say(self, line: str) -> None:
