@@ -11,8 +11,6 @@ from selectolax.lexbor import LexborHTMLParser
 from agentsys.accounts.models import Membership, Role, User, Workspace
 from agentsys.runs.models import Run, Step
 
-PASSWORD = "correct horse battery"
-
 
 @dataclass
 class Browser:
@@ -36,7 +34,7 @@ class Browser:
 @pytest.fixture
 def superuser(db: Any) -> Browser:
     client = Client()
-    client.force_login(User.objects.create_superuser("root", password=PASSWORD))
+    client.force_login(User.objects.create(username="root", is_staff=True, is_superuser=True))
     return Browser(client)
 
 
@@ -45,7 +43,7 @@ def staff(workspace: Workspace) -> Callable[..., Browser]:
     """A member of ``workspace`` (or the one given) in this role, who may enter the admin."""
 
     def make(role: str | None = Role.VIEWER, where: Workspace = workspace, *, is_staff: bool = True) -> Browser:
-        user = User.objects.create_user(f"user{User.objects.count()}", password=PASSWORD, is_staff=is_staff)
+        user = User.objects.create(username=f"user{User.objects.count()}", is_staff=is_staff)
         if role is not None:
             Membership.objects.create(workspace=where, user=user, role=role)
         client = Client()
@@ -67,9 +65,8 @@ def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
 @pytest.fixture
 def undecided(submit: Callable[..., Run], worker: Any) -> Step:
     """A step whose unsafe call may or may not have happened."""
-    run = submit(
-        [{"key": "charge", "tool": "test.charge", "arguments": {"how": "unknown"}}, echo("after", "${charge}")]
-    )
+    charge = {"key": "charge", "tool": "test.charge", "arguments": {"how": "unknown"}}
+    run = submit([charge, echo("after", "${charge}")])
     worker.work()
     step = Step.objects.get(run=run, key="charge")
     assert (step.status, step.reason) == ("waiting", "outcome_unknown")

@@ -5,15 +5,8 @@ import pytest
 from agentsys.accounts.models import Role
 from agentsys.agents.models import Agent, AgentVersion
 
-FORM = {
-    "name": "Assistant",
-    "description": "",
-    "mode": "plan",
-    "model": "",
-    "instructions": "",
-    "limits": "",
-    "output_schema": "",
-}
+EMPTY = dict.fromkeys(("description", "model", "instructions", "limits", "output_schema"), "")
+FORM = {"name": "Assistant", "mode": "plan", **EMPTY}
 INLINE = {"versions-TOTAL_FORMS": "0", "versions-INITIAL_FORMS": "0"}
 
 

@@ -8,7 +8,10 @@ from agentsys.infrastructure.models import Worker
 from agentsys.runs.models import Run
 from tests.dashboard.conftest import echo, run_url
 
-MARKUP = "<script>alert(1)</script><img src=x onerror=alert(2)></pre></textarea></title></svg>{{ 7|add:7 }}{% now 'Y' %}&amp;"
+MARKUP = (
+    "<script>alert(1)</script><img src=x onerror=alert(2)></pre></textarea></title></svg>"
+    "{{ 7|add:7 }}{% now 'Y' %}&amp;"
+)
 TRICKS = "\u202egnp.exe\u202c \x07\x1b[31m\ufeff\u2066x\u2069"
 HUGE = "A" * 300_000
 WEIRD = "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L 👩‍👩‍👧‍👦 ﷽ اختبار \U0010ffff"

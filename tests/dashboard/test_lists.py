@@ -20,9 +20,7 @@ def listed(browser, model, **query):
 
 
 def queries(browser, model, **query):
-    with CaptureQueriesContext(
-        connection,
-    ) as caught:
+    with CaptureQueriesContext(connection) as caught:
         browser.page(f"/admin/runs/{model}/", **query)
     return [query["sql"] for query in caught.captured_queries]
 
@@ -99,55 +97,50 @@ def test_steps_are_filtered_by_status_lane_tool_and_key(superuser, submit, worke
     assert len(listed(superuser, "event", type="run.failed")) == 1
 
 
-HOSTILE = [
-    "\0",
-    "%",
-    "'",
-    '"><script>',
-    "\ud800".encode("utf-8", "surrogatepass").decode("latin1"),
-    "x" * 5_000,
-    "‮",
-    "=",
-    "0",
-]
+HOSTILE = ["\0", "'%", "\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "x" * 5_000, "=\u202e"]
+PARAMETERS = (
+    "q",
+    "run",
+    "tool",
+    "type",
+    "label",
+    "from",
+    "to",
+    "agent",
+    "workspace",
+    "outcome",
+    "status__exact",
+    "p",
+    "o",
+)
 
 
 @pytest.mark.parametrize("model", LISTS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "q",
-        "run",
-        "tool",
-        "type",
-        "label",
-        "from",
-        "to",
-        "agent",
-        "workspace",
-        "outcome",
-        "status__exact",
-        "p",
-        "o",
-        "e",
-    ],
-)
-def test_no_query_string_breaks_a_list(superuser, submit, worker, model, name):
+def test_no_query_string_breaks_a_list(superuser, submit, worker, model):
     worker.finish(submit([echo("a", 1)], files={"a.txt": b"x"}))
 
-    for value in HOSTILE:
-        assert superuser.get(f"/admin/runs/{model}/", **{name: value}).status_code in (200, 302), value
+    for name in PARAMETERS:
+        for value in HOSTILE:
+            assert superuser.get(f"/admin/runs/{model}/", **{name: value}).status_code in (200, 302), (name, value)
 
 
 @pytest.mark.parametrize(
     "query",
-    ["id__in=\0", "goal__contains=\0", "workspace__memberships__user__password__startswith=a", "run__id__exact=x"],
+    [
+        "id__in=\0",
+        "goal__contains=\0",
+        "run__id__exact=x",
+        "created_by__password__startswith=a",
+        "workspace__memberships__user__password__startswith=a",
+    ],
 )
-def test_no_lookup_leads_out_of_the_table(superuser, submit, query):
+def test_no_lookup_leads_out_of_the_table(staff, submit, query):
     submit([echo("a")])
+    viewer = staff(Role.VIEWER)
 
     for model in LISTS:
-        assert superuser.client.get(f"/admin/runs/{model}/?{query}").status_code in (200, 302, 400)
+        answer = viewer.client.get(f"/admin/runs/{model}/?{query}")
+        assert answer.status_code in ((400, 302) if "password" in query else (200, 302, 400)), model
 
 
 def test_pages_go_back_as_far_as_a_bound(superuser, submit, monkeypatch):
