@@ -1,0 +1,38 @@
+"""Tools that worker processes run in these tests: they wait for the test, and leave a trace of each call."""
+
+import os
+import time
+from pathlib import Path
+
+from agentsys.tools import ToolContext, tool
+
+PATIENCE_S = 60.0
+
+
+def _hold(ctx: ToolContext, folder: str) -> str:
+    """Leave a file named after this process, then wait until the test lets go (or takes the step away)."""
+    place = Path(folder)
+    (place / f"call-{ctx.step_key}-{os.getpid()}").touch()
+    end = time.monotonic() + PATIENCE_S
+    while not (place / "go").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    return "held"
+
+
+@tool(effect="pure", lane="compute", name="probe.hold", timeout_s=60)
+def hold(ctx: ToolContext, folder: str) -> str:
+    """Wait for the test in a process."""
+    return _hold(ctx, folder)
+
+
+@tool(effect="pure", lane="network", name="probe.hold_far", timeout_s=60)
+def hold_far(ctx: ToolContext, folder: str) -> str:
+    """Wait for the test in a thread."""
+    return _hold(ctx, folder)
+
+
+@tool(effect="pure", lane="compute", name="probe.hang", timeout_s=1)
+def hang(seconds: float = 60.0) -> str:
+    """Sleep past every deadline."""
+    time.sleep(seconds)
+    return "woke up"

@@ -1,0 +1,130 @@
+"""Workers that are told to end, killed, or hang: steps finish, go back uncharged, or run again at once."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+from agentsys.infrastructure.models import Worker as WorkerRow
+from agentsys.infrastructure.processes import wait_until
+from agentsys.runs.models import Step
+from tests.workers.conftest import ended
+
+pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.usefixtures("ring")]
+
+LANES = [("compute", "probe.hold"), ("network", "probe.hold_far")]
+
+
+def echo(key: str = "a", **fields):
+    return {"key": key, "tool": "test.echo", "arguments": {"value": 1}, **fields}
+
+
+def outcomes(run) -> list[str]:
+    return list(run.attempts.order_by("number").values_list("outcome", flat=True))
+
+
+@pytest.mark.parametrize(("lane", "tool"), LANES)
+def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, tool):
+    worker = start(lane, slots=1)
+    run = submit([held.step("a", tool), held.step("b", tool, depends_on=["a"])])
+    held.wait_for(key="a")
+
+    worker.send(signal.SIGTERM)
+    assert wait_until(lambda: WorkerRow.objects.filter(draining=True).exists(), timeout_s=3)
+    held.let_go()
+
+    assert worker.wait(timeout_s=4)
+    assert (worker.exit_code, WorkerRow.objects.count()) == (0, 0)
+    run.refresh_from_db()
+    steps = {step.key: (step.status, step.attempt) for step in run.steps.all()}
+    assert steps == {"a": ("succeeded", 1), "b": ("ready", 0)}
+
+
+@pytest.mark.parametrize(("lane", "tool"), LANES)
+def test_a_step_that_does_not_end_in_time_goes_back_uncharged(start, submit, held, lane, tool):
+    worker = start(lane, slots=1)
+    run = submit([held.step("a", tool)])
+    held.wait_for()
+
+    begun = time.monotonic()
+    worker.send(signal.SIGTERM)
+
+    assert worker.wait(timeout_s=8)  # two seconds of patience here, and a few to end
+    assert time.monotonic() - begun >= 2
+    step = Step.objects.get(run=run)
+    assert (step.status, step.failures, step.crashes, step.attempt) == ("ready", 0, 0, 1)
+    assert outcomes(run) == ["released"]
+
+
+def test_sigterm_ends_a_worker_while_redis_is_away(start, doorbell):
+    worker = start("compute", slots=1)
+    os.kill(doorbell.pid, signal.SIGKILL)
+    assert wait_until(lambda: not doorbell.alive(), timeout_s=5)
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.wait(timeout_s=8)
+    assert WorkerRow.objects.count() == 0
+
+
+def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit, held):
+    worker = start("compute", slots=2)
+    run = submit([held.step()])
+    (child,) = held.wait_for()
+
+    os.kill(child, signal.SIGKILL)
+    begun = time.monotonic()
+    held.wait_for(calls=2)
+    assert time.monotonic() - begun < 3  # the promise is two, on a machine that is not busy
+    held.let_go()
+
+    assert ended(run).result == {"a": "held"}
+    assert outcomes(run) == ["crashed", "succeeded"]
+    assert wait_until(lambda: len(worker.children()) == 2, timeout_s=5)
+
+
+def test_a_killed_worker_is_swept_by_another_of_its_host(start, submit, held):
+    worker, other = start("compute", slots=1), start("network", slots=1)
+    run = submit([held.step()])
+    (child,) = held.wait_for()
+
+    os.kill(worker.pid, signal.SIGKILL)
+
+    assert wait_until(lambda: not psutil.pid_exists(child), timeout_s=3), "the child outlived its worker"
+    assert wait_until(lambda: Step.objects.get(run=run).status == "ready", timeout_s=5)
+    assert other.alive()
+    start("compute", slots=1)
+    held.let_go()
+    assert ended(run).status == "succeeded"
+
+
+def test_a_step_past_its_deadline_fails_and_its_process_is_replaced(start, submit):
+    worker = start("compute", slots=1)
+    (child,) = {process.pid for process in worker.children()}
+    run = submit([{"key": "a", "tool": "probe.hang", "max_attempts": 1}])
+
+    assert ended(run).status == "failed"
+    assert run.error["code"] == "step_timeout"
+    assert wait_until(lambda: not psutil.pid_exists(child), timeout_s=5)
+    assert ended(submit([echo()])).status == "succeeded"
+    assert worker.alive()
+
+
+def test_connections_that_break_heal_by_themselves(start, submit):
+    from django.db import connection
+
+    worker = start("compute", slots=2)
+    far = start("network", slots=2)
+    assert ended(submit([echo()])).status == "succeeded"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert cursor.fetchone()[0] >= 3
+
+    runs = [submit([echo("a"), {"key": "b", "tool": "test.far", "arguments": {"value": "${a}"}}]) for _ in range(4)]
+    assert [ended(run).status for run in runs] == ["succeeded"] * 4
+    assert worker.alive() and far.alive()
