@@ -19,7 +19,7 @@ from agentsys.accounts.models import Membership, Role, User, Workspace
 from agentsys.api import attempts, tokens
 from agentsys.api.auth import ANYBODY, WorkspaceJWTAuthentication
 from agentsys.api.fields import Body, Text, checked
-from agentsys.api.views import WorkspaceViews
+from agentsys.api.views import METHODS, WorkspaceViews
 from agentsys.core.errors import Forbidden
 
 #: A password check takes 100 MB and a CPU for a moment; more at once would only starve the requests.
@@ -46,6 +46,7 @@ class Sessions(GenericViewSet[Any]):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    http_method_names = METHODS
 
     def get_authenticate_header(self, request: Request) -> str:
         """Nobody authenticates here by header, but a refusal is a 401 all the same."""

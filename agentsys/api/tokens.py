@@ -119,7 +119,7 @@ def find(claims: Mapping[str, Any], *, workspace: str | None = None) -> Access:
 
 def _user_of(row: db.Row) -> User:
     fields = User._meta.concrete_fields
-    return User.from_db(DEFAULT_DB_ALIAS, [f.attname for f in fields], [row[f.column] for f in fields])
+    return User.from_db(DEFAULT_DB_ALIAS, [f.attname for f in fields], [row[f.column or f.attname] for f in fields])
 
 
 def _decode(kind: Any, raw: str | bytes) -> Any:

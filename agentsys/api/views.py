@@ -14,9 +14,13 @@ from agentsys.accounts.access import Access
 from agentsys.accounts.models import User
 from agentsys.core.errors import NotFound
 
+METHODS = ("get", "head", "post", "patch", "delete")
+
 
 class WorkspaceViews(GenericViewSet[Any]):
     """Views of one workspace's rows.  A subclass's queryset is the permission to see a row."""
+
+    http_method_names = METHODS
 
     #: Action of the view -> action of the policy; an action that is missing here is a mistake.
     permits: ClassVar[Mapping[str, str]] = {}
@@ -45,6 +49,7 @@ class Unknown(APIView):
 
     authentication_classes = ()
     permission_classes = (AllowAny,)
+    http_method_names = ()
     schema = None
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> NoReturn:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 
 from agentsys.api.parsing import MAX_DEPTH
 from agentsys.runs.models import Run
@@ -160,7 +161,10 @@ def test_all_faults_of_a_submission_are_told_at_once(post: Any, fields: Any, fau
 def test_every_refusal_is_a_problem(
     operator: Any, problem: Any, method: str, path: str, status: int, code: str
 ) -> None:
-    problem(getattr(operator, method)(path), status, code)
+    response = getattr(operator, method)(path)
+
+    problem(response, status, code)
+    assert "OPTIONS" not in response.get("Allow", "")
 
 
 def test_html_is_not_to_be_had_here(operator: Any, problem: Any) -> None:
@@ -185,3 +189,18 @@ def test_a_bug_is_a_500_that_says_nothing_of_the_inside(
 
 def test_a_foreign_host_is_a_400(operator: Any, problem: Any) -> None:
     problem(operator.get(RUNS, headers={"Host": "evil.example"}), 400, "bad_request")
+
+
+@pytest.mark.parametrize("error", [OperationalError("secret address"), InterfaceError("closed")])
+def test_a_database_that_does_not_answer_is_worth_another_try(
+    operator: Any, problem: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def away(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("agentsys.api.runs.Runs.runs", away)
+
+    response = operator.get(RUNS)
+
+    assert "secret" not in problem(response, 503, "unavailable")["detail"]
+    assert int(response["Retry-After"]) > 0
