@@ -39,7 +39,7 @@ class SuperuserOnly:
 
 
 @admin.register(User)
-class UserAdmin(SuperuserOnly, DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
+class UserAdmin(SuperuserOnly, DjangoUserAdmin, ModelAdmin):
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     actions = None
     compressed_fields = False
@@ -79,12 +79,12 @@ class WorkspaceAdmin(ScopedAdmin):
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return access.crosses_workspaces(request)
 
-    @display(description="Created (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Created (UTC)")
     def created(self, workspace: Workspace) -> str:
         return text.moment(workspace.created_at)
 
 
-class MembershipForm(forms.ModelForm):  # type: ignore[type-arg]
+class MembershipForm(forms.ModelForm):
     """A person is named, not chosen: the list of all users is nobody's but a superuser's."""
 
     username = forms.CharField(max_length=150, widget=UnfoldAdminTextInputWidget)
@@ -145,6 +145,6 @@ class MembershipAdmin(ScopedAdmin):
             raise PermissionDenied
         super().save_model(request, obj, form, change)
 
-    @display(description="Since (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Since (UTC)")
     def created(self, membership: Membership) -> str:
         return text.moment(membership.created_at)

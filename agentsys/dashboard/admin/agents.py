@@ -43,7 +43,7 @@ class _Document(forms.JSONField):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
-class AgentForm(forms.ModelForm):  # type: ignore[type-arg]
+class AgentForm(forms.ModelForm):
     """An agent together with the definition that its next version will have."""
 
     mode = forms.ChoiceField(choices=MODES, initial=Mode.PLAN.value, widget=UnfoldAdminSelectWidget)
@@ -125,7 +125,7 @@ class AgentForm(forms.ModelForm):  # type: ignore[type-arg]
         }
 
 
-class VersionInline(StackedInline):  # type: ignore[misc]
+class VersionInline(StackedInline):
     """What an agent was and is; to be read."""
 
     model = AgentVersion
@@ -150,23 +150,23 @@ class VersionInline(StackedInline):  # type: ignore[misc]
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    @display(description="Instructions")  # type: ignore[untyped-decorator]
+    @display(description="Instructions")
     def written(self, version: AgentVersion) -> str:
         return text.block(version.instructions, 4_000)
 
-    @display(description="Tools")  # type: ignore[untyped-decorator]
+    @display(description="Tools")
     def only_tools(self, version: AgentVersion) -> str:
         return ", ".join(version.tools) or "all"
 
-    @display(description="Output schema")  # type: ignore[untyped-decorator]
+    @display(description="Output schema")
     def schema(self, version: AgentVersion) -> str:
         return text.compact(version.output_schema, 2_000)
 
-    @display(description="Limits")  # type: ignore[untyped-decorator]
+    @display(description="Limits")
     def bounds(self, version: AgentVersion) -> str:
         return text.compact(version.limits, 500)
 
-    @display(description="Made (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Made (UTC)")
     def made(self, version: AgentVersion) -> str:
         return text.moment(version.created_at)
 
@@ -223,15 +223,15 @@ class AgentAdmin(ScopedAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         return super().get_queryset(request).select_related("current_version", "workspace")
 
-    @display(description="Version")  # type: ignore[untyped-decorator]
+    @display(description="Version")
     def current(self, agent: Agent) -> str:
         return str(agent.current_version.number) if agent.current_version else ""
 
-    @display(description="Model")  # type: ignore[untyped-decorator]
+    @display(description="Model")
     def model_name(self, agent: Agent) -> str:
         return (agent.current_version.model if agent.current_version else "") or "the installation's"
 
-    @display(description="Created (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Created (UTC)")
     def created(self, agent: Agent) -> str:
         return text.moment(agent.created_at)
 

@@ -38,15 +38,15 @@ class InfinitePaginator(Paginator):
         return self.per_page * MAX_PAGES
 
 
-class LeanChangeList(ChangeList):  # type: ignore[misc]
+class LeanChangeList(ChangeList):
     """A list that leaves the columns it does not show (documents of a megabyte) where they are."""
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> QuerySet[Any]:
         found: QuerySet[Any] = super().get_queryset(request, exclude_parameters)
-        return self.model_admin.lean(found)  # type: ignore[no-any-return]
+        return self.model_admin.lean(found)
 
 
-class ScopedAdmin(ModelAdmin):  # type: ignore[misc]
+class ScopedAdmin(ModelAdmin):
     """Rows of the workspaces in which the person is a member, by role; a superuser sees all."""
 
     workspace_path = "workspace_id"
@@ -68,7 +68,7 @@ class ScopedAdmin(ModelAdmin):  # type: ignore[misc]
         found: Any = obj
         for part in self.workspace_path.split("__"):
             found = getattr(found, part)
-        return found  # type: ignore[no-any-return]
+        return found
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         if any("\0" in value for _, values in request.GET.lists() for value in values):

@@ -21,18 +21,18 @@ from .base import as_uuid
 MAX_CHOICES = 200
 
 
-class _SelectForm(CheckboxForm):  # type: ignore[misc]
+class _SelectForm(CheckboxForm):
     field = forms.ChoiceField
     widget = UnfoldAdminSelectWidget
 
 
-class _DayForm(SearchForm):  # type: ignore[misc]
+class _DayForm(SearchForm):
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, *args, **kwargs)
         self.fields[name].widget = forms.DateInput({"type": "date", "class": " ".join(INPUT_CLASSES)})
 
 
-class _RowFilter(RadioFilter):  # type: ignore[misc]
+class _RowFilter(RadioFilter):
     """One of the rows that another list has, by id."""
 
     form_class = _SelectForm
@@ -64,7 +64,7 @@ class AgentFilter(_RowFilter):
         return [(str(row.pk), row.slug) for row in rows]
 
 
-class LabelFilter(TextFilter):  # type: ignore[misc]
+class LabelFilter(TextFilter):
     """``team`` finds runs that have this label, ``team=search`` those where it says so."""
 
     title, parameter_name = "label (name or name=value)", "label"
@@ -78,7 +78,7 @@ class LabelFilter(TextFilter):  # type: ignore[misc]
         return queryset.filter(labels__has_key=name)
 
 
-class _DayFilter(TextFilter):  # type: ignore[misc]
+class _DayFilter(TextFilter):
     form_class = _DayForm
     lookup: str
     days = 0
@@ -99,7 +99,7 @@ class ToFilter(_DayFilter):
     title, parameter_name, lookup, days = "last day (UTC)", "to", "created_at__lt", 1
 
 
-class _TextFilter(TextFilter):  # type: ignore[misc]
+class _TextFilter(TextFilter):
     """Rows where a column is exactly what was typed."""
 
     path: str
@@ -130,7 +130,7 @@ class OutcomeFilter(_RowFilter):
         return queryset.filter(outcome=self.value()) if self.value() else queryset
 
 
-class RunFilter(TextFilter):  # type: ignore[misc]
+class RunFilter(TextFilter):
     """Rows of one run: how the run's page links to the lists."""
 
     title, parameter_name, path = "run (its id)", "run", "run_id"

@@ -33,15 +33,15 @@ class EventAdmin(ReadOnlyAdmin):
         run_id = as_uuid(term)
         return rows.filter(run_id=run_id) if run_id else rows.none() if term else rows
 
-    @display(description="Run")  # type: ignore[untyped-decorator]
+    @display(description="Run")
     def run_page(self, event: Event) -> SafeString:
         return run_link(event.run_id)
 
-    @display(description="At (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="At (UTC)")
     def happened(self, event: Event) -> str:
         return text.moment(event.at)
 
-    @display(description="Data")  # type: ignore[untyped-decorator]
+    @display(description="Data")
     def what(self, event: Event) -> str:
         return text.compact(event.data, 120)
 
@@ -61,23 +61,23 @@ class RunFileAdmin(ReadOnlyAdmin):
         run_id = as_uuid(term)
         return rows.filter(run_id=run_id) if run_id else rows.filter(name=term) if term else rows
 
-    @display(description="Name")  # type: ignore[untyped-decorator]
+    @display(description="Name")
     def file_name(self, file: RunFile) -> str:
         return text.clip(file.name, 80)
 
-    @display(description="Run")  # type: ignore[untyped-decorator]
+    @display(description="Run")
     def run_page(self, file: RunFile) -> SafeString:
         return run_link(file.run_id)
 
-    @display(description="Size")  # type: ignore[untyped-decorator]
+    @display(description="Size")
     def bytes_long(self, file: RunFile) -> str:
         return text.size(file.bytes)  # type: ignore[attr-defined]
 
-    @display(description="Written by")  # type: ignore[untyped-decorator]
+    @display(description="Written by")
     def writer(self, file: RunFile) -> str:
         return file.written_by or "came with the run"
 
-    @display(description="At (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="At (UTC)")
     def written(self, file: RunFile) -> str:
         return text.moment(file.written_at)
 
@@ -85,7 +85,7 @@ class RunFileAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.content_view)
         own = [path("<int:file_id>/content/", view, name="runs_runfile_content")]
-        return own + super().get_urls()  # type: ignore[no-any-return]
+        return own + super().get_urls()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

@@ -33,23 +33,23 @@ class WorkerAdmin(_OfInstallation):
     list_filter = ("lane",)
     ordering = ("lane", "name")
 
-    @display(description="State")  # type: ignore[untyped-decorator]
+    @display(description="State")
     def state(self, worker: Worker) -> SafeString:
         return badge(overview.worker_state(worker, timezone.now()))
 
-    @display(description="CPU")  # type: ignore[untyped-decorator]
+    @display(description="CPU")
     def cpu(self, worker: Worker) -> str:
         return f"{worker.cpu_percent:.0f} %"
 
-    @display(description="Memory")  # type: ignore[untyped-decorator]
+    @display(description="Memory")
     def memory(self, worker: Worker) -> str:
         return text.size(worker.memory_bytes)
 
-    @display(description="Since (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Since (UTC)")
     def since(self, worker: Worker) -> str:
         return text.moment(worker.started_at)
 
-    @display(description="Last seen (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Last seen (UTC)")
     def seen(self, worker: Worker) -> str:
         return text.moment(worker.seen_at)
 
@@ -63,6 +63,6 @@ class OutcomeAdmin(_OfInstallation):
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.crosses_workspaces(request)  # totals over all workspaces
 
-    @display(description="Mean duration")  # type: ignore[untyped-decorator]
+    @display(description="Mean duration")
     def mean(self, outcome: Outcome) -> str:
         return text.duration(outcome.seconds / outcome.count) if outcome.count else ""

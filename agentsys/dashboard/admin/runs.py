@@ -63,27 +63,27 @@ class RunAdmin(ReadOnlyAdmin):
         run_id = as_uuid(term)
         return rows.filter(pk=run_id) if run_id else rows.filter(goal__icontains=term) if term else rows
 
-    @display(description="Goal")  # type: ignore[untyped-decorator]
+    @display(description="Goal")
     def goal_head(self, run: Run) -> str:
         return text.clip(run.head, HEAD_CHARS) or f"Fixed plan {str(run.pk)[-12:]}"  # type: ignore[attr-defined]
 
-    @display(description="Status")  # type: ignore[untyped-decorator]
+    @display(description="Status")
     def status_badge(self, run: Run) -> SafeString:
         return badge(run.status)
 
-    @display(description="Agent")  # type: ignore[untyped-decorator]
+    @display(description="Agent")
     def agent(self, run: Run) -> str:
         return f"{run.agent_version.agent.slug} v{run.agent_version.number}"
 
-    @display(description="Created (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Created (UTC)")
     def created(self, run: Run) -> str:
         return text.moment(run.created_at)
 
-    @display(description="Took")  # type: ignore[untyped-decorator]
+    @display(description="Took")
     def took(self, run: Run) -> str:
         return text.duration(_ran_s(run, timezone.now()))
 
-    @display(description="Steps done")  # type: ignore[untyped-decorator]
+    @display(description="Steps done")
     def progress(self, run: Run) -> str:
         return f"{run.steps_done} of {run.steps_done + run.open_steps}" if run.open_steps else f"{run.steps_done}"
 
@@ -93,7 +93,7 @@ class RunAdmin(ReadOnlyAdmin):
             path("<uuid:run_id>/live/", self.admin_site.admin_view(self.live_view), name="runs_run_live"),
             path("<uuid:run_id>/cancel/", self.admin_site.admin_view(self.cancel_view), name="runs_run_cancel"),
         ]
-        return own + super().get_urls()  # type: ignore[no-any-return]
+        return own + super().get_urls()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

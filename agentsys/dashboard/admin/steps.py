@@ -77,27 +77,27 @@ class StepAdmin(ReadOnlyAdmin):
         run_id = as_uuid(term)
         return rows.filter(run_id=run_id) if run_id else rows.filter(key=term) if term else rows
 
-    @display(description="Step")  # type: ignore[untyped-decorator]
+    @display(description="Step")
     def key_head(self, step: Step) -> str:
         return f"{step.key} · {text.clip(step.title, 60)}" if step.title else step.key
 
-    @display(description="Status")  # type: ignore[untyped-decorator]
+    @display(description="Status")
     def status_badge(self, step: Step) -> SafeString:
         return badge(step.status)
 
-    @display(description="Does")  # type: ignore[untyped-decorator]
+    @display(description="Does")
     def does(self, step: Step) -> str:
         return text.clip(step.tool or step.kind, 40)
 
-    @display(description="Run")  # type: ignore[untyped-decorator]
+    @display(description="Run")
     def run_page(self, step: Step) -> SafeString:
         return run_link(step.run_id)
 
-    @display(description="Started (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Started (UTC)")
     def started(self, step: Step) -> str:
         return text.moment(step.started_at)
 
-    @display(description="Took")  # type: ignore[untyped-decorator]
+    @display(description="Took")
     def took(self, step: Step) -> str:
         return text.duration(took_s(step, timezone.now()))
 
@@ -105,7 +105,7 @@ class StepAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         resolve = self.admin_site.admin_view(require_POST(self.resolve_view))
         own = [path("<int:step_id>/resolve/", resolve, name="runs_step_resolve")]
-        return own + super().get_urls()  # type: ignore[no-any-return]
+        return own + super().get_urls()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -160,37 +160,36 @@ class AttemptAdmin(ReadOnlyAdmin):
         wanted = as_uuid(term)
         if wanted is None:
             return rows.none()
-        return rows.filter(pk=wanted) | rows.filter(step__run_id=wanted)
+        its_own = rows.filter(pk=wanted)
+        return its_own if its_own.exists() else rows.filter(step__run_id=wanted)
 
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return super().has_view_permission(request, obj)  # type: ignore[no-any-return]
-
-    @display(description="Step")  # type: ignore[untyped-decorator]
+    @display(description="Step")
     def step_key(self, attempt: Attempt) -> SafeString:
         return format_html('<a class="as-link" href="{}">{}</a>', links.to_step(attempt.step_id), attempt.step.key)
 
-    @display(description="Outcome")  # type: ignore[untyped-decorator]
+    @display(description="Outcome")
     def outcome_badge(self, attempt: Attempt) -> SafeString:
         return badge(attempt.outcome)
 
-    @display(description="Run")  # type: ignore[untyped-decorator]
+    @display(description="Run")
     def run_page(self, attempt: Attempt) -> SafeString:
         return run_link(attempt.run_id)
 
-    @display(description="Worker")  # type: ignore[untyped-decorator]
+    @display(description="Worker")
     def worker_head(self, attempt: Attempt) -> str:
         return text.clip(attempt.worker, 60)
 
-    @display(description="Started (UTC)")  # type: ignore[untyped-decorator]
+    @display(description="Started (UTC)")
     def started(self, attempt: Attempt) -> str:
         return text.moment(attempt.started_at)
 
-    @display(description="Took")  # type: ignore[untyped-decorator]
+    @display(description="Took")
     def took(self, attempt: Attempt) -> str:
-        known = attempt.started_at and attempt.ended_at
-        return text.duration((attempt.ended_at - attempt.started_at).total_seconds()) if known else ""
+        if attempt.started_at is None:
+            return ""
+        return text.duration((attempt.ended_at - attempt.started_at).total_seconds())
 
-    @display(description="Flower")  # type: ignore[untyped-decorator]
+    @display(description="Flower")
     def task(self, attempt: Attempt) -> str:
         url = links.to_task(attempt.pk)
         return format_html('<a class="as-link" href="{}" rel="noreferrer">task</a>', url) if url else ""
