@@ -1,9 +1,22 @@
-"""The final answer of a run, from what its steps returned."""
+"""The final answer of a run, from what its steps gave."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-from agentsys.llm.types import Usage
+import jsonschema
+import referencing
+
+from agentsys.agents import prompts
+from agentsys.core.errors import InvalidInput, ModelUnavailable, OutputInvalid
+from agentsys.llm import client
+from agentsys.llm.types import ModelRequest, Usage
+
+#: How often a model may correct an answer that does not match the schema.
+REPAIRS = 2
+MAX_FAULTS = 20
 
 
 def make_answer(
@@ -17,8 +30,44 @@ def make_answer(
 ) -> tuple[Any, Usage]:
     """Answer ``goal`` from ``outputs`` ({step key: output}), in the shape of ``output_schema`` if given.
 
+    Costs one model call, and up to two more while the answer does not match.
+
     Raises:
-        OutputInvalid: the answer still does not match ``output_schema``.
-        ModelFailed, ModelUnavailable: as ``llm.client.complete``.
+        OutputInvalid: the answer still does not match; ``errors`` has the faults.
+        InvalidInput: ``output_schema`` is no JSON Schema.
+        ModelFailed, ModelUnavailable: see ``llm.client.complete``.
     """
-    raise NotImplementedError
+    prompt = prompts.sections(goal=goal, outputs=dict(outputs))
+    system = prompts.system("answer", instructions)
+    request = ModelRequest("answer", system, prompt, output_schema=output_schema, context={"outputs": dict(outputs)})
+    usage, faults = Usage(), [""]
+    until = time.monotonic() + timeout_s
+    for _ in range(1 if model == client.OFFLINE else REPAIRS + 1):
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            raise ModelUnavailable(f"{model} took too long to answer.", model=model)
+        response = client.complete(model, request, timeout_s=left_s)
+        usage += response.usage
+        faults = mismatches(response.output, output_schema)
+        if not faults:
+            return response.output, usage
+        request = replace(request, prompt=prompts.repair(prompt, response.output, faults))
+    raise OutputInvalid(f"The answer does not match the output schema: {faults[0]}", errors=faults)
+
+
+def mismatches(value: Any, schema: dict[str, Any] | None) -> list[str]:
+    """What does not match, each as "path: message"; at most 20.
+
+    Raises:
+        InvalidInput: the schema itself is not valid.
+    """
+    if schema is None:
+        return []
+    # With a registry of its own the validator never fetches a $ref from the network.
+    validator = jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+    try:
+        validator.check_schema(schema)
+        found = islice(validator.iter_errors(value), MAX_FAULTS)
+        return [f"{error.json_path}: {error.message[:300]}" for error in found]
+    except (jsonschema.SchemaError, referencing.exceptions.Unresolvable, RecursionError) as error:
+        raise InvalidInput(f"output_schema is no JSON Schema: {error}"[:500]) from error

@@ -5,21 +5,24 @@ The providers' libraries are heavy and belong to workers only: they are reached 
 process that only names a model never pays for them.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
 
 from agentsys.core import loop
-from agentsys.core.errors import ModelFailed, ModelUnavailable
+from agentsys.core.errors import ModelFailed, ModelUnavailable, StepTimeout
 from agentsys.llm import offline
 from agentsys.llm.types import ModelRequest, ModelResponse
 
 OFFLINE = "offline"
 PREFIXES = ("openai-chat", "openai", "anthropic", "ollama")
 
-Ask = Callable[[str, str, ModelRequest, float], Awaitable[ModelResponse]]
+#: The provider ends the call at the time-out; only if it does not, the loop does so much later, in seconds.
+GRACE_S = 1.0
+
+Ask = Callable[[str, str, ModelRequest, float], Coroutine[Any, Any, ModelResponse]]
 
 
 def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelResponse:
@@ -35,9 +38,10 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelRes
     if model == OFFLINE:
         return offline.respond(request)
     prefix, name = split(model)
+    ask = load()
     try:
-        return loop.run(load()(prefix, name, request, timeout_s), timeout_s=timeout_s + 1)
-    except TimeoutError:
+        return loop.run(ask(prefix, name, request, timeout_s), timeout_s=timeout_s + GRACE_S)
+    except StepTimeout:
         raise ModelUnavailable(f"{model} did not answer within {timeout_s:g} s.", model=model) from None
 
 

@@ -36,7 +36,9 @@ def _plan(request: ModelRequest) -> dict[str, Any]:
         input=context.get("input"),
         max_steps=context.get("max_steps") or 1_000,
     )
-    return planner.plan(str(context.get("goal") or context.get("objective") or ""))
+    goal = str(context.get("goal") or context.get("objective") or "")
+    # What a plan could not store: NUL, and halves of characters.
+    return planner.plan(goal.replace("\0", "\ufffd").encode("utf-8", "replace").decode())
 
 
 def _act(request: ModelRequest) -> dict[str, Any]:

@@ -482,15 +482,15 @@ class Attempt:
         unknown: list[Token] = []
         hits, exact = 0.0, False
         known, spoken = self.known | GENERIC, self._place_words() | self.spoken
-        vocabulary = self.profile.nouns.keys() | self.profile.verbs
+        nouns = self.profile.nouns.keys()
         for token in self.left:
             word = stem(token.text)
             if token.kind != "word" or token.text in FUNCTION or word in known:
                 continue
-            fit = likeness(word, vocabulary)
+            fit = likeness(word, nouns)
             hits += self._weight(word) if fit == 1 else fit / 2
             exact |= fit == 1
-            if not fit and word not in spoken:
+            if not fit and word not in spoken and word not in self.profile.verbs:
                 unknown.append(token)
         if unknown and not self._describes(unknown):
             words = ", ".join(f'"{token.text[:40]}"' for token in unknown[:3])
