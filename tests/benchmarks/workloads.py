@@ -103,7 +103,7 @@ class Agentsys(Peer):
 class Baseline(Peer):
     """Plain Celery: a task and an INSERT a step."""
 
-    done_sql = f"SELECT count(*) FROM baseline_step WHERE n = {CHAIN - 1}"  # noqa: S608 - a number of ours
+    done_sql = f"SELECT count(*) FROM baseline_step WHERE n = {CHAIN - 1}"
 
     def __init__(self, stack: Stack, send: Callable[[int], None]) -> None:
         super().__init__(stack)
