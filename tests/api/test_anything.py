@@ -28,7 +28,10 @@ BODIES = {
     "auth/logout": ("refresh",),
     "runs/{run}/steps/a/resolve": ("outcome", "result"),
 }  # fmt: skip
-LISTS = ("runs", "agents", "workers", "runs/{run}/steps", "runs/{run}/events", "runs/{run}/files", "agents/assistant/versions")  # fmt: skip
+LISTS = (
+    "runs", "agents", "workers", "runs/{run}/steps", "runs/{run}/events", "runs/{run}/files",
+    "agents/assistant/versions",
+)  # fmt: skip
 QUERIES = ("cursor", "limit", "status", "agent", "label", "created_after", "created_before", "search", "after")
 CURSORS = ("2026-01-01T00:00:00Z", "9" * 40, "-5", "x", None, {}, [], "01890000-0000-7000-8000-000000000000")
 
