@@ -47,16 +47,16 @@ class Screen:
         if self._live:
             self._live.update(Group(*map(_panel, self._acts)))
         else:
-            for act in self._acts:
-                self._tell_changes(act)
+            for number, act in enumerate(self._acts, 1):
+                self._tell_changes(number, act)
 
-    def _tell_changes(self, act: Act) -> None:
+    def _tell_changes(self, number: int, act: Act) -> None:
         moves = [(step["key"], _what(step), step["status"]) for step in act.steps]
         for key, what, status in [*moves, ("", act.scene.title, act.run["status"])]:
             if self._told.get((act.run["id"], key)) != status:
                 self._told[act.run["id"], key] = status
                 mark, _ = STYLES.get(status, PENDING)
-                self._console.print(f"{mark} {status:<10} {key:<12} {what}", markup=False, soft_wrap=True)
+                self._console.print(f"{number} {mark} {status:<10} {key:<12} {what}", markup=False, soft_wrap=True)
 
 
 def _panel(act: Act) -> RenderableType:

@@ -37,7 +37,7 @@ class Command(BaseCommand):
                 if options["keep"] and not stack.stop_asked:
                     self._say("the stack stays up until Ctrl-C")
                     stack.watch()
-                self._say("stopping…")
+                self._say("stopping all; `make up` starts it again with these runs, at these addresses")
         except SetupFailed as error:
             raise CommandError(str(error)) from error
         except StopRequested:
@@ -68,7 +68,8 @@ class Command(BaseCommand):
             well = play(client, acts, show=screen.show, go_on=lambda: not stack.stop_asked)
         for act in acts:
             self._tell_result(act, stack.stack.address)
-        self._say(f"\nFlower, with a task for each attempt: {stack.stack.flower_address}/tasks")
+        self._say(f"\nin Flower, a task for each attempt: {stack.stack.flower_address}/tasks")
+        self._say(f"{sum(act.well for act in acts)} of {len(acts)} goals succeeded")
         return well
 
     def _tell_result(self, act: Act, address: str) -> None:
