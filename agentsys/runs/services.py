@@ -155,7 +155,7 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
     """
     if outcome not in OUTCOMES:
         raise InvalidInput(f"outcome is one of {', '.join(OUTCOMES)}.", outcome=str(outcome)[:50])
-    lanes = moves.resolve(run.pk, key, outcome=outcome, result=clean(result))
+    lanes = moves.resolve(run.pk, key, outcome=outcome, result=clean(result) if outcome == "done" else None)
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:
         raise NotFound(f"The run has no step {key[:64]!r}.")

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import jsonschema
-
+from agentsys.agents import definition
 from agentsys.core.errors import InvalidInput, PayloadTooLarge
 from agentsys.core.sanitize import clean
 
@@ -19,7 +18,6 @@ MAX_INPUT_BYTES = 1_000_000
 MAX_LABELS, MAX_LABEL = 50, 200
 MAX_FILES_BYTES = 20_000_000
 MAX_DEADLINE_S = 366 * 86400
-_LIMITS = {"steps", "time_s"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,14 @@ def check(request: Submission) -> None:
         InvalidInput: ``errors`` lists [{path, code, message}].
         PayloadTooLarge: input or files are over their limits.
     """
-    errors = [*_goal_faults(request), *_label_faults(request), *_limit_faults(request), *_schema_faults(request)]
+    errors = [
+        *_goal_faults(request),
+        *_label_faults(request),
+        *_deadline_faults(request),
+        *definition.model_faults(request.model),
+        *definition.limit_faults(request.limits),
+        *definition.schema_faults(request.output_schema),
+    ]
     if errors:
         raise InvalidInput("The submission is not valid; see errors.", errors=errors)
     _check_sizes(request)
@@ -88,26 +93,10 @@ def _label_faults(request: Submission) -> list[dict[str, str]]:
     return []
 
 
-def _limit_faults(request: Submission) -> list[dict[str, str]]:
-    faults = []
-    for name, value in request.limits.items():
-        if name not in _LIMITS:
-            faults.append(_fault(f"limits.{name}", "unavailable", "Only steps and time_s can be limited yet."))
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= MAX_DEADLINE_S:
-            faults.append(_fault(f"limits.{name}", "bad_value", "A limit is a number above 0."))
-    if request.deadline_s is not None and not 0 < request.deadline_s <= MAX_DEADLINE_S:
-        faults.append(_fault("deadline_s", "bad_value", "deadline_s is a number of seconds above 0, at most a year."))
-    return faults
-
-
-def _schema_faults(request: Submission) -> list[dict[str, str]]:
-    if request.output_schema is None:
+def _deadline_faults(request: Submission) -> list[dict[str, str]]:
+    if request.deadline_s is None or 0 < request.deadline_s <= MAX_DEADLINE_S:
         return []
-    try:
-        jsonschema.Draft202012Validator.check_schema(request.output_schema)
-    except (jsonschema.SchemaError, RecursionError) as error:
-        return [_fault("output_schema", "bad_schema", f"Not a JSON Schema: {str(error).splitlines()[0][:300]}")]
-    return []
+    return [_fault("deadline_s", "bad_value", "deadline_s is a number of seconds above 0, at most a year.")]
 
 
 def _check_sizes(request: Submission) -> None:
