@@ -68,7 +68,6 @@ app.conf.update(
         "health_check_interval": 5,
         "priority_steps": [0],  # one list a lane: order is PostgreSQL's
     },
-    broker_pool_limit=2,
     task_publish_retry=False,
     timezone="UTC",
     enable_utc=True,

@@ -110,7 +110,10 @@ def _template(lane: str) -> tuple[str, str]:
     queue = f"{lane}-{uuid.uuid4()}"  # the memory transport's queues belong to the whole process
     with Connection("memory://") as connection:
         producer = app.amqp.Producer(connection)
-        app.send_task(LANES[lane].task, (lane,), task_id=TASK_ID, ignore_result=True, queue=queue, producer=producer, retry=False)
+        # Not send_task: inside of a task it would make every bell to come a child of that one.
+        task = LANES[lane].task
+        made = app.amqp.as_task_v2(TASK_ID, task, args=(lane,), ignore_result=True)
+        app.amqp.send_task_message(producer, task, made, queue=queue, retry=False)
         message = connection.default_channel.basic_get(queue, no_ack=True)
     text = json.dumps(message.serializable()).replace(queue, lane)
     return text, message.delivery_tag
