@@ -82,6 +82,8 @@ class Supervisor:
                 self._tell()
             self._watch_groups()
             self._family.reap(self._pids())
+            if self._family.parent_interrupted():
+                self._stopping.set()
             self._cut_logs()
 
     @property

@@ -7,6 +7,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -20,6 +21,7 @@ class Family:
 
     def __init__(self) -> None:
         self._earlier = {child.pid for child in psutil.Process().children(recursive=True)}
+        self._parent, self._parent_caught = 0, False
 
     def adopt_orphans(self) -> None:
         _ask_kernel(PR_SET_CHILD_SUBREAPER, 1)
@@ -27,6 +29,15 @@ class Family:
     def end_with_parent(self) -> None:
         """Have the kernel ask this process to stop when the one that started it ends."""
         _ask_kernel(PR_SET_PDEATHSIG, signal.SIGTERM)
+        self._parent, self._parent_caught = os.getppid(), _catches_interrupt(os.getppid())
+
+    def parent_interrupted(self) -> bool:
+        """Whether make was asked to stop by a SIGINT to it alone.
+
+        It then drops its handler and waits for its children without telling them: a Ctrl-C reaches
+        all by itself, a ``kill -INT`` of make does not.  Other parents are never taken for interrupted.
+        """
+        return self._parent_caught and os.getppid() == self._parent and not _catches_interrupt(self._parent)
 
     def reap(self, own: set[int]) -> None:
         """Bury orphans that have ended; ``own`` children are left to those who wait for them."""
@@ -53,3 +64,12 @@ def _ended_child() -> int | None:
 def _ask_kernel(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(option, int(value), 0, 0, 0)
+
+
+def _catches_interrupt(pid: int) -> bool:
+    """Whether the process is a make that has a handler for SIGINT; False where that cannot be told."""
+    try:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        return "make" in status["Name"] and bool(int(status["SigCgt"], 16) >> (signal.SIGINT - 1) & 1)
+    except (OSError, KeyError, ValueError):
+        return False
