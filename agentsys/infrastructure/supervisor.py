@@ -17,7 +17,7 @@ from typing import Any
 from agentsys.infrastructure.embedded import Postgres, Redis
 from agentsys.infrastructure.embedded_base import Server, reason
 from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_until
-from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ, get_status
+from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ
 from agentsys.infrastructure.supervisor_external import check_database, check_redis
 from agentsys.infrastructure.supervisor_family import Family
 from agentsys.infrastructure.supervisor_files import Files, cut_logs
@@ -186,8 +186,8 @@ class Supervisor:
             self._watch_groups()
         for service in services:
             _await(service)
-        if not _within(READY_S, lambda: get_status(self.stack.port, "/readyz") == 200):
-            raise SetupFailed(f"the stack does not get ready: see {self.stack.address}/readyz and the logs")
+        if self.stack.serves_all_lanes and not _within(READY_S, self.stack.ready):
+            raise SetupFailed(f"the stack does not get ready: {self.stack.what_is_missing()}")
 
     def _tell(self) -> None:
         """Write endpoints.json: all that others need to use the stack."""

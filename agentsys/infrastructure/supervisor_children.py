@@ -78,6 +78,17 @@ class Stack:
     def flower_address(self) -> str:
         return f"http://127.0.0.1:{self.flower_port}"
 
+    @property
+    def serves_all_lanes(self) -> bool:
+        """Whether it can be ready by itself: lanes without a worker here may have theirs elsewhere."""
+        return all(self.workers.get(lane, 1) for lane in LANES)
+
+    def ready(self) -> bool:
+        return ask(self.port, "/readyz")[0] == 200
+
+    def what_is_missing(self) -> str:
+        return " ".join(ask(self.port, "/readyz")[1].split())[:500] or "it does not answer"
+
     def services(self) -> Iterator[Service]:
         yield self.web()
         for lane in LANES:
@@ -131,7 +142,7 @@ class Stack:
         )
 
     def _answers(self, port: int, path: str) -> Callable[[Service], bool]:
-        return lambda _: get_status(port, path) == 200
+        return lambda _: ask(port, path)[0] == 200
 
     def _registered(self, worker: Service) -> bool:
         """Whether the worker, or a child of it, has told PostgreSQL that it claims."""
@@ -154,14 +165,15 @@ def child_environ(environ: Mapping[str, str], more: Mapping[str, str]) -> dict[s
     return {**kept, "PYTHONUNBUFFERED": "1", **more}
 
 
-def get_status(port: int, path: str) -> int:
-    """The HTTP status of a GET on 127.0.0.1, past any proxy; 0 if nobody answers in 2 s."""
+def ask(port: int, path: str) -> tuple[int, str]:
+    """Status and body of a GET on 127.0.0.1, past any proxy; (0, "") if nobody answers in 2 s."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2.0)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
-        return 0
+        return 0, ""
     finally:
         connection.close()
 
