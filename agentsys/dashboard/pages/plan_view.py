@@ -51,8 +51,8 @@ def _node(step: Step, place: graph.Point) -> dict[str, Any]:
     return {
         "x": place[0],
         "y": place[1],
-        "name": text.clip(name, 25),
-        "what": text.clip(what, 28),
+        "name": text.clip(name, 23),
+        "what": text.clip(what, 26),
         "hint": f"{text.clip(name, 200)} — {step.status}",
         "status": step.status,
         "again": step.attempt if step.attempt > 1 else 0,

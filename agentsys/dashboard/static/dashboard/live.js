@@ -27,13 +27,13 @@
     }
   }
 
-  // Puts the new part in; what was open stays open, what was scrolled stays scrolled.
+  // Puts the new part in; what was opened or closed stays so, what was scrolled stays scrolled.
   function exchange(part, html) {
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById(part.id);
     if (!fresh) return;
-    for (const old of part.querySelectorAll("[id]")) {
+    for (const old of part.querySelectorAll("details[id]")) {
       const now = fresh.querySelector("#" + CSS.escape(old.id));
-      if (now && old.open) now.open = true;
+      if (now) now.open = old.open;
     }
     const scrolled = [...part.querySelectorAll(".as-scroll[id]")].map((old) => [old.id, old.scrollLeft, old.scrollTop]);
     part.replaceWith(document.adoptNode(fresh));
