@@ -5,6 +5,7 @@ from uuid import UUID
 
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, LeaseLost, NotFound, PayloadTooLarge
+from agentsys.core.sanitize import REPLACEMENT
 from agentsys.tools.context import FileInfo, Listing
 
 from .models import RunFile
@@ -14,6 +15,8 @@ from .store.sql import SQL
 MAX_FILES = 1000
 MAX_FILE_BYTES = 10_000_000
 MAX_NAME = 255
+#: Of a run whose files are referred to in a template.
+MAX_TEXT_BYTES = 20_000_000
 
 
 def check_name(name: str) -> str:
@@ -62,6 +65,20 @@ def listing(run_id: UUID | str) -> Listing:
     """The run's files, by name."""
     rows = RunFile.objects.filter(run_id=run_id).order_by("name").values_list("name", "payload__size_bytes")
     return [FileInfo(name=name, size=size) for name, size in rows[:MAX_FILES]]
+
+
+def texts(run_id: UUID | str) -> dict[str, str]:
+    """All files by name, as a template sees them: text that JSON in PostgreSQL can hold.
+
+    Raises:
+        PayloadTooLarge: they have more than 20 MB together.
+    """
+    if sum(entry["size"] for entry in listing(run_id)) > MAX_TEXT_BYTES:
+        raise PayloadTooLarge("The run's files are too large to be referred to; read them in steps.")
+    rows = RunFile.objects.filter(run_id=run_id).order_by("name").values_list("name", "payload__content")
+    return {
+        name: bytes(content).decode("utf-8", "replace").replace("\0", REPLACEMENT) for name, content in rows[:MAX_FILES]
+    }
 
 
 class StepFiles:

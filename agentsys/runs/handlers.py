@@ -163,7 +163,7 @@ def rendered(claim: Claim, template: Any) -> Any:
         run = Run.objects.values("input", "goal").get(pk=claim.run_id)
         values |= {"input": run["input"], "goal": run["goal"]}
     if "files" in named:
-        values["files"] = _file_texts(claim)
+        values["files"] = files.texts(claim.run_id)
     return references.render(template, values)
 
 
@@ -171,11 +171,6 @@ def _outputs(claim: Claim, keys: Sequence[str]) -> dict[str, Any]:
     if not keys:
         return {}
     return {row["key"]: row["output"] for row in db.rows(SQL["outputs"], run_id=claim.run_id, keys=list(keys))}
-
-
-def _file_texts(claim: Claim) -> dict[str, str]:
-    names = [entry["name"] for entry in files.listing(claim.run_id)]
-    return {name: files.read(claim.run_id, name).decode("utf-8", "replace") for name in names}
 
 
 def allowed_tools(version: AgentVersion) -> dict[str, ToolSpec]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema
-
 from agentsys.agents import references
-from agentsys.core.errors import AgentSysError, OutputInvalid
+from agentsys.core.errors import AgentSysError
+
+from . import files, schemas
 
 #: First names of references that are no steps.
 RESERVED = frozenset({"input", "files", "goal"})
@@ -22,34 +22,27 @@ def make(
 ) -> tuple[Any, dict[str, Any] | None]:
     """The result of a run whose steps have ended well, and the error instead if it cannot be made.
 
+    Costs no query unless the template names ``files``.
+
     Args:
         answer: ``{"template": …}`` or None, as stored.
         outputs: Output by step key; a step that was skipped or failed is None.
-        run: ``input``, ``goal`` and ``output_schema`` of the run.
+        run: ``id``, ``input``, ``goal`` and ``output_schema`` of the run.
     """
     try:
         result = _rendered(answer, outputs, run)
         if run["output_schema"] is not None:
-            check(result, run["output_schema"])
+            schemas.check(result, run["output_schema"])
     except AgentSysError as error:
         return None, error.as_dict()
     return result, None
 
 
 def _rendered(answer: Mapping[str, Any] | None, outputs: Mapping[str, Any], run: Mapping[str, Any]) -> Any:
-    if answer is None:
-        return dict(outputs)
+    if answer is None:  # rendered too: that bounds its size
+        return references.render({key: f"${{{key}}}" for key in outputs}, outputs)
+    template = answer["template"]
     values = {**outputs, "input": run["input"], "goal": run["goal"]}
-    return references.render(answer["template"], values)
-
-
-def check(result: Any, schema: Any) -> None:
-    """Check a result against a JSON Schema.
-
-    Raises:
-        OutputInvalid: it does not fit; the message says where and why.
-    """
-    fault = next(jsonschema.Draft202012Validator(schema).iter_errors(result), None)
-    if fault is not None:
-        where = ".".join(str(part) for part in fault.absolute_path) or "result"
-        raise OutputInvalid(f"{where}: {fault.message[:500]}", path=where)
+    if "files" in references.names(template):
+        values["files"] = files.texts(run["id"])
+    return references.render(template, values)

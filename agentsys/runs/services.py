@@ -110,7 +110,7 @@ def _values(request: Submission, version: AgentVersion, user: User | None, key: 
         "plan": jsonb(request.plan),
         "input": jsonb(clean(request.input)),
         "model": request.model,
-        "output_schema": jsonb(request.output_schema or version.output_schema),
+        "output_schema": jsonb(version.output_schema if request.output_schema is None else request.output_schema),
         "labels": jsonb(dict(request.labels)),
         "limits": jsonb(limits),
         "priority": request.priority,

@@ -11,7 +11,7 @@ from agentsys.agents import definition
 from agentsys.core.errors import InvalidInput, PayloadTooLarge
 from agentsys.core.sanitize import clean
 
-from . import files
+from . import files, schemas
 
 MAX_GOAL = 20_000
 MAX_INPUT_BYTES = 1_000_000
@@ -58,7 +58,7 @@ def check(request: Submission) -> None:
         *_deadline_faults(request),
         *definition.model_faults(request.model),
         *definition.limit_faults(request.limits),
-        *definition.schema_faults(request.output_schema),
+        *schemas.faults(request.output_schema),
     ]
     if errors:
         raise InvalidInput("The submission is not valid; see errors.", errors=errors)

@@ -106,4 +106,5 @@ SELECT s.key, s.output FROM runs_step s
 SELECT key, output FROM runs_step WHERE run_id = %(run_id)s AND key = ANY(%(keys)s::text[]);
 
 -- name: ending_of
-SELECT r.open_steps, r.plan_version, r.answer, r.output_schema, r.input, r.goal, r.status FROM runs_run r WHERE r.id = %(run_id)s;
+-- What a run's result depends on beside its steps.
+SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, r.input, r.goal, r.status FROM runs_run r WHERE r.id = %(run_id)s;

@@ -88,7 +88,7 @@ def _ending(claim: Claim, result: Result, known: _Known) -> _Known:
     keys = results.keys_of(run["answer"])
     rows = db.rows(SQL["ending_inputs"], run_id=claim.run_id, keys=keys)
     outputs = {row["key"]: row["output"] for row in rows}
-    if claim.key in outputs or (keys is None and claim.kind != "plan"):
+    if claim.key in outputs:
         outputs[claim.key] = result.output
     made, error = results.make(run["answer"], outputs, run)
     return replace(known, plan_version=run["plan_version"], result=made, error=error)
