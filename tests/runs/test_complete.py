@@ -177,11 +177,14 @@ def _add_child(run, key, *, of):
 
 def _insert_child(run, key, *, of):
     """What ``_add_child`` does, inside a transaction of the caller."""
-    columns = "workspace_id, run_id, kind, tool, title, objective, depends_on, lane, effect, on_error, if_failed, approval"
+    columns = (
+        "workspace_id, run_id, kind, tool, title, objective, depends_on, lane, effect, on_error, if_failed, approval"
+    )
     columns += ", timeout_s, max_attempts, reason, fair_key, slot_held, failures, crashes, lease_owner, attempt"
+    values = columns.replace(", attempt", ", 0")
     sql(
         f"INSERT INTO runs_step ({columns}, key, status, deps_left, plan_version)"
-        f" SELECT {columns.replace(', attempt', ', 0')}, %s, 'blocked', 1, 1 FROM runs_step WHERE run_id = %s AND key = %s",
+        f" SELECT {values}, %s, 'blocked', 1, 1 FROM runs_step WHERE run_id = %s AND key = %s",
         key, run.pk, of,
     )  # fmt: skip
     sql("UPDATE runs_step SET lease_owner = '' WHERE run_id = %s AND key = %s", run.pk, key)

@@ -106,7 +106,9 @@ def test_every_status_is_in_the_diagram_exactly_once():
     assert {to for moves in RUN_MOVES.values() for to in moves} == set(RunStatus.values)
 
 
-@pytest.mark.parametrize("column", ["output = '1'", "reason = 'x'", "attempt = 9", "error = '{}'", "finished_at = now()"])
+@pytest.mark.parametrize(
+    "column", ["output = '1'", "reason = 'x'", "attempt = 9", "error = '{}'", "finished_at = now()"]
+)
 def test_no_column_of_a_finished_step_ever_changes(submit, worker, column):
     run = worker.finish(submit([ECHO]))
     before = photograph()
@@ -116,7 +118,9 @@ def test_no_column_of_a_finished_step_ever_changes(submit, worker, column):
     assert photograph() == before
 
 
-@pytest.mark.parametrize("column", ["result = '1'", "reason = 'x'", "event_seq = 9", "error = '{}'", "cancel_at = now()"])
+@pytest.mark.parametrize(
+    "column", ["result = '1'", "reason = 'x'", "event_seq = 9", "error = '{}'", "cancel_at = now()"]
+)
 def test_no_column_of_a_finished_run_ever_changes(submit, worker, column):
     run = worker.finish(submit([ECHO]))
     before = photograph()
