@@ -81,9 +81,9 @@ def _key(variable: str, *, needed: bool) -> str:
     return key or "not-needed"
 
 
-# The process id is a part of the key because connections must not be shared over a fork.
 @lru_cache(maxsize=32)
-def _cached_model(prefix: str, name: str, url: str | None, key: str, pid: int) -> Model[Any]:
+def _cached_model(prefix: str, name: str, url: str | None, key: str, _pid: int) -> Model[Any]:
+    """The process id is a part of the key because connections must not be shared over a fork."""
     if prefix == "anthropic":
         claude = AsyncAnthropic(base_url=url, api_key=key, max_retries=0)
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=claude))

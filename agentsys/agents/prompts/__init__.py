@@ -17,7 +17,8 @@ def text(name: str) -> str:
 
 def system(name: str, instructions: str) -> str:
     """A prompt with the agent's own instructions below it."""
-    return f"{text(name)}\n\n# This agent's instructions\n\n{instructions.strip()}" if instructions.strip() else text(name)
+    own = f"\n\n# This agent's instructions\n\n{instructions.strip()}" if instructions.strip() else ""
+    return text(name) + own
 
 
 def sections(**parts: Any) -> str:

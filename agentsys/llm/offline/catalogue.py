@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -50,14 +50,18 @@ class Param:
 
     name: str
     kind: str
-    required: bool
-    schema: Mapping[str, Any]
-    own: frozenset[str]  # stems of its name
-    words: frozenset[str]  # those of its description too
+    required: bool = True
+    schema: Mapping[str, Any] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()  # stems of its name
+    words: frozenset[str] = frozenset()  # those of its description too
 
     @property
     def is_text(self) -> bool:
         return self.kind in ("text", "html", "code", "jmespath", "any")
+
+    @property
+    def choices(self) -> Sequence[Any]:
+        return self.schema.get("enum", ()) if self.kind == "enum" else ()
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,18 @@ class Profile:
         return self.tool.name
 
     @cached_property
+    def called(self) -> frozenset[str]:
+        """Stems of the last part of its name."""
+        return stems(self.name.rpartition(".")[2])
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        return frozenset(param.kind for param in self.params)
+
+    @cached_property
     def values(self) -> frozenset[str]:
         """Stems of what can be chosen: values of enums and single outputs."""
-        chosen = [str(v) for p in self.params if p.kind == "enum" for v in p.schema["enum"]]
+        chosen = [str(value) for param in self.params for value in param.choices]
         return frozenset().union(*map(stems, [*chosen, *(() if self.tool.result_path else self.outputs)]))
 
     @cached_property
@@ -109,7 +122,7 @@ def _profile(tool: ToolDef) -> Profile:
     same = {p.name: p.kind for p in params if p.kind in ("file", "url")}
     outputs = {n: same.get(n) or _output_kind(n, _plain(s)) for n, s in output.get("properties", {}).items()}
     leads, nouns = _vocabulary(tool)
-    chosen = [stems(str(v)) for p in params if p.kind == "enum" for v in p.schema["enum"]]
+    chosen = [stems(str(value)) for param in params for value in param.choices]
     for weight, parts in ((1.0, [*chosen, *map(stems, outputs)]), (0.5, [p.own for p in params])):
         for word in frozenset().union(*parts) - _NO_NOUNS:
             nouns[word] = max(nouns.get(word, 0.0), weight)
@@ -153,7 +166,7 @@ def _output_kind(name: str, schema: Mapping[str, Any]) -> str:
     if kind == "string":
         return "url" if {stem("url"), stem("uri")} & stems(name) else "text"
     kinds = {"integer": "scalar", "number": "scalar", "boolean": "scalar", "array": "list", "object": "object"}
-    if kind == "any" and any("array" == option.get("type") for option in schema.get("anyOf", ())):
+    if kind == "any" and any(option.get("type") == "array" for option in schema.get("anyOf", ())):
         return "list"
     return kinds.get(kind, "any") if isinstance(kind, str) else "any"
 

@@ -1,8 +1,8 @@
 """A goal split into clauses, and a clause taken apart: the one grammar of the offline planner.
 
-    goal    = clause { ("." | ";" | newline | "then" | ("," | "and") before a verb) clause }
-    clause  = [leading words] [verb] object…         "Then please count | the words in notes.txt"
-    object  = words and literals; without a verb of its own it takes the last one's
+goal    = clause { ("." | ";" | newline | "then" | ("," | "and") before a verb) clause }
+clause  = [leading words] [verb] object…         "Then please count | the words in notes.txt"
+object  = words and literals; without a verb of its own it takes the last one's
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,8 +10,17 @@ from dataclasses import dataclass, replace
 
 from agentsys.llm.offline import sums
 from agentsys.llm.offline.lexer import Token, tokens
-from agentsys.llm.offline.words import DETERMINERS, FUNCTION, KNOWN_VERBS, LEADS, NEUTRAL, ORDERED, PREPOSITIONS
-from agentsys.llm.offline.words import PRONOUNS, stem
+from agentsys.llm.offline.words import (
+    DETERMINERS,
+    FUNCTION,
+    KNOWN_VERBS,
+    LEADS,
+    NEUTRAL,
+    ORDERED,
+    PREPOSITIONS,
+    PRONOUNS,
+    stem,
+)
 
 LISTED = ("url", "file", "quote")
 _ORDINALS = frozenset(["first", "second", "third", "last", "next"])
@@ -100,8 +109,8 @@ def _with_lists(found: Sequence[Token]) -> Iterator[Token]:
     at = 0
     while at < len(found):
         token, end = found[at], at + 1
-        while token.kind in LISTED and (following := _after_joint(found, end)) and (
-            found[following].kind == token.kind
+        while (
+            token.kind in LISTED and (following := _after_joint(found, end)) and (found[following].kind == token.kind)
         ):
             last = found[following]
             token = replace(token, values=token.values + last.values, end=last.end)
@@ -119,9 +128,7 @@ def _after_joint(found: Sequence[Token], at: int) -> int:
 
 
 class _Splitter:
-    def __init__(
-        self, text: str, found: list[Token], verbs: Collection[str], nouns: Collection[str]
-    ) -> None:
+    def __init__(self, text: str, found: list[Token], verbs: Collection[str], nouns: Collection[str]) -> None:
         self.text, self.tokens, self.verbs, self.nouns = text, found, verbs, nouns
         self.done: list[Clause] = []
         self.now: list[Token] = []

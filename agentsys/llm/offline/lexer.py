@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentsys.llm.offline.words import NUMBERS
+from agentsys.llm.offline.words import NUMBERS, listed
 
-EXTENSIONS = frozenset(
-    "txt md rst csv tsv json jsonl ndjson html htm xml yaml yml toml ini cfg conf log py js ts css sql pdf png jpg jpeg "
-    "gif svg parquet xlsx docx tex sh env dat text markdown".split()
+EXTENSIONS = listed(
+    "txt md rst csv tsv json jsonl ndjson html htm xml yaml yml toml ini cfg conf log py js ts css sql pdf png jpg "
+    "jpeg gif svg parquet xlsx docx tex sh env dat text markdown"
 )
 
 
@@ -65,6 +65,7 @@ def tokens(text: str, files: Collection[str] = ()) -> Iterator[Token]:
 class _Lexer:
     def __init__(self, text: str, files: Collection[str]) -> None:
         self.text, self.files = text, frozenset(files)
+        self.spaced = sorted((name for name in files if " " in name), key=len, reverse=True)
         self.stems = {name.rpartition(".")[0].lower(): name for name in files if "." in name}
         self.unclosed: set[str] = set()
         self.numbered = bool(re.match(r"\s*1[.)]\s", text))
@@ -133,6 +134,8 @@ class _Lexer:
         for kind, pattern in (("time", _TIME), ("zone", _ZONE)):
             if found := pattern.match(self.text, at):
                 return Token(kind, found[0], at, found.end(), (found[0],))
+        if name := next((name for name in self.spaced if self.text.startswith(name, at)), ""):
+            return Token("file", name, at, at + len(name), (name,))
         if not (found := _CHUNK.match(self.text, at)):
             return None
         chunk = found[0].rstrip(".,-/+")

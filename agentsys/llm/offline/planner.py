@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 from agentsys.core.errors import GoalNotPlannable
-from agentsys.llm.offline.attempt import Attempt, Draft, Miss, Unknown
+from agentsys.llm.offline import attempt, outcome
+from agentsys.llm.offline.attempt import Draft
 from agentsys.llm.offline.catalogue import Profile, profiles, weights
 from agentsys.llm.offline.clauses import LISTED, Clause, clause, clauses
 from agentsys.llm.offline.lexer import Token
+from agentsys.llm.offline.outcome import SILENT
+from agentsys.llm.offline.sheet import Miss, Unknown
 from agentsys.llm.offline.sources import Source, Step, of_input
-from agentsys.llm.offline.words import CONTROL, FUNCTION, GENERIC, PLURALS, PRONOUNS, STORING, stem
+from agentsys.llm.offline.words import CONTROL, STORING
 from agentsys.llm.types import ToolDef
 
 MARGIN = 0.15  #: how much better than the next tool the best one must be
@@ -20,8 +23,6 @@ MAX_LITERALS = 40  #: of one clause
 MAX_DEPTH = 3  #: of clauses within clauses
 RESERVED = ("input", "files", "goal")
 ADVICE = "Say it in other words, split the sentence, or set AGENTSYS_MODEL to a language model."
-#: Has no output that anything could mean.
-SILENT = ("wait",)
 _KEY = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 
@@ -57,7 +58,7 @@ class Planner:
                 raise _refusal(said, miss.reason) from None
         if not self.steps:
             raise _refusal(clause([], goal.strip()), "it asks for nothing that a tool could do")
-        return self._plan()
+        return outcome.plan(self.steps, self.answers)
 
     # --- Clauses ------------------------------------------------------------------------
     def _take(self, said: Clause) -> None:
@@ -71,7 +72,8 @@ class Planner:
         if sum(bool(token.values) for token in said.body) > MAX_LITERALS:
             raise Miss(f"it holds more than {MAX_LITERALS} literals")
         said = self._with_file(said)
-        if self._is_answer(said):
+        if found := outcome.asked_for(said, self.steps, self.sources(())):
+            self.answers |= found
             return
         made = [self._commit(draft, said) for draft in self._drafts(said)]  # one by one: the next sees the last
         if len(made) > 1:
@@ -87,7 +89,7 @@ class Planner:
                 raise Miss(f'"{word}" is more than a list of steps can say')
 
     def _with_file(self, said: Clause) -> Clause:
-        """"the file" is the one that was sent along, until another one is spoken of."""
+        """ "the file" is the one that was sent along, until another one is spoken of."""
         known = any(kind == "file" for step in self.steps for kind, _ in step.literals)
         if len(self.files) != 1 or known or any(token.kind in LISTED for token in said.body):
             return said
@@ -150,13 +152,13 @@ class Planner:
         named = profile.name.lower() in {said.word, *(token.text for token in said.body)}
         said = _apart(said) if _takes_several(profile) else said
         try:
-            return Attempt(self, profile, said, named=named and "." in profile.name).draft()
+            return attempt.draft(self, profile, said, named=named and "." in profile.name)
         except Unknown as unknown:
             known = [p for p in self.profiles if said.verb in p.verbs]
             if self.depth or not (said.verb in STORING or known == [profile]):
                 raise
             try:
-                return Attempt(self, profile, said, nested=True).draft()
+                return attempt.draft(self, profile, said, nested=True)
             except Miss:
                 raise unknown from None
 
@@ -206,8 +208,12 @@ class Planner:
             params = [param for param in profile.params if param.required]
             if [p.kind for p in params] == ["html"] and profile.results[0][1] == "text":
                 made = self._made(inserted, profile, source) or Step(
-                    self._key("text", inserted), profile, {params[0].name: source.value(params[0])},
-                    "", uses=frozenset([source.name]), group=source.group,
+                    profile,
+                    {params[0].name: source.value(params[0])},
+                    "",
+                    self._key("text", inserted),
+                    uses=frozenset([source.name]),
+                    group=source.group,
                 )
                 if made not in self.steps and made not in inserted:
                     inserted.append(made)
@@ -265,45 +271,6 @@ class Planner:
             return base
         return next(key for n in range(2, len(taken) + 3) if (key := f"{base}_{n}") not in taken)
 
-    def _plan(self) -> dict[str, Any]:
-        plan: dict[str, Any] = {"steps": [_as_json(step) for step in self.steps]}
-        answer = self.answers or {step.key: step.source().reference() for step in self._leaves()}
-        if answer:
-            plan["answer"] = next(iter(answer.values())) if len(answer) == 1 else answer
-        return plan
-
-    def _leaves(self) -> list[Step]:
-        """Steps whose output nobody works on."""
-        used = frozenset().union(*(step.uses for step in self.steps))
-        files = {key for step in self.steps for key in step.after if self._shares_file(step, key)}
-        return [s for s in self.steps if s.key not in used | files and s.profile.name not in SILENT]
-
-    def _shares_file(self, step: Step, key: str) -> bool:
-        return any(other.key == key and other.literals & step.literals for other in self.steps)
-
-    # --- Answers ----------------------------------------------------------------------------
-    def _is_answer(self, said: Clause) -> bool:
-        """"tell me the result": no step, a part of the answer."""
-        if said.verb not in ("", "list") or not self.steps or any(token.values for token in said.body):
-            return False
-        nouns = [t for t in said.body if t.kind == "word" and t.text not in FUNCTION | PRONOUNS]
-        wanted = {stem(token.text) for token in nouns} - GENERIC
-        plural = any(t.text in PLURALS or t.text == "results" for t in said.body)
-        found = self._wanted(wanted, plural)
-        self.answers |= found
-        return bool(found)
-
-    def _wanted(self, nouns: set[str], plural: bool) -> dict[str, str]:
-        if not nouns:
-            steps = self._leaves() if plural else [s for s in self.steps if s.profile.name not in SILENT][-1:]
-            return {step.key: step.source().reference() for step in steps}
-        found: dict[str, str] = {}
-        for source in self.sources(()):
-            if source.name != "input" and (nouns <= source.names or source.output(frozenset(nouns))) and (plural or not found):
-                output = source.output(frozenset(nouns))
-                found[source.name] = f"${{{source.name}.{output}}}" if output else source.reference()
-        return found
-
 
 def _singles(said: Clause, several: Token) -> list[Clause]:
     """The clause once for each of the things it is about."""
@@ -324,15 +291,6 @@ def _apart(said: Clause) -> Clause:
         parts = [replace(token, values=(v,), text=str(v), start=token.start + n) for n, v in enumerate(token.values)]
         body += parts if len(parts) > 1 else [token]
     return replace(said, body=tuple(body))
-
-
-def _as_json(step: Step) -> dict[str, Any]:
-    data: dict[str, Any] = {"key": step.key, "tool": step.profile.name, "arguments": step.arguments}
-    if step.title:
-        data["title"] = step.title[:200]
-    if step.after:
-        data["depends_on"] = sorted(step.after)
-    return data
 
 
 def _refusal(said: Clause, reason: str) -> GoalNotPlannable:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentsys.llm.offline.catalogue import Param, Profile
-from agentsys.llm.offline.words import stem, stems
+from agentsys.llm.offline.words import listed, stem, stems
 
 #: Kinds of value that a parameter of a kind takes as they are.
 TAKES = {
@@ -19,8 +19,8 @@ TAKES = {
     "any": ("text", "url", "list", "object", "scalar", "any"),
 }
 
-PAGES = frozenset(map(stem, "page website webpage site html htm article homepage".split()))
-JSON = frozenset(map(stem, "json api schema openapi".split()))
+PAGES = listed("pag websit webpag sit html htm articl homepag")
+JSON = listed("json api schema openapi")
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,13 @@ class Source:
         """The property that these stems name; "" if none."""
         return next((name for name in self.outputs if stems(name) <= words <= stems(name) | {"cod", "field"}), "")
 
+    def part(self, word: str) -> "Source":
+        """What a noun speaks of: the property that it names, else the whole."""
+        output = self.output(frozenset([word]))
+        if not output or output in [path for path, _ in self.results]:
+            return self
+        return Source(self.name, ((output, self.outputs[output]),), {}, self.names, self.group)
+
     def _named(self, path: str) -> str:
         return f"${{{self.name}.{path}}}" if path else f"${{{self.name}}}"
 
@@ -84,12 +91,12 @@ class Source:
 
 @dataclass
 class Step:
-    """A planned step."""
+    """A planned step; it gets its key when its place in the plan is known."""
 
-    key: str
     profile: Profile
     arguments: dict[str, Any]
     title: str
+    key: str = ""
     path: str | None = None  # of what it is about, where the clause chose a part
     kind: str = ""  # of what it is about, where the arguments say more than the tool
     uses: frozenset[str] = frozenset()  # keys that its arguments refer to
@@ -128,9 +135,10 @@ def of_input(value: Any) -> list[Source]:
     named = frozenset([stem("input"), stem("given")])
     whole = Source("input", (("", _kind(value)),), {}, named)
     fields = value.items() if isinstance(value, dict) else ()
-    return [whole, *(
-        Source("input", ((name, _kind(part)),), {}, stems(name)) for name, part in fields if name.isidentifier()
-    )]
+    return [
+        whole,
+        *(Source("input", ((name, _kind(part)),), {}, stems(name)) for name, part in fields if name.isidentifier()),
+    ]
 
 
 def _kind(value: Any) -> str:

@@ -4,10 +4,9 @@ import re
 from collections.abc import Sequence
 
 from agentsys.llm.offline.lexer import Token
+from agentsys.llm.offline.words import listed
 
-FUNCTIONS = frozenset(
-    "abs ceil cos exp factorial floor gcd lcm log log10 log2 max min round sin sqrt tan".split()
-)
+FUNCTIONS = listed("abs ceil cos exp factorial floor gcd lcm log log10 log2 max min round sin sqrt tan")
 SPOKEN = {"plus": "+", "minus": "-", "times": "*", "x": "*", "mod": "%", "squared": "** 2", "cubed": "** 3"}
 SPOKEN_BY = {"divided": "/", "multiplied": "*"}
 _UNFINISHED = frozenset(["+", "-", "*", "/", "%", "**", "//", ",", "(", "/ 100 *"])
@@ -59,21 +58,21 @@ def _piece(tokens: Sequence[Token], at: int, depth: int, inside: bool) -> tuple[
         return token.text, 1
     if token.kind == "mark":
         return _sign(tokens, at, depth, after)
-    if token.kind != "word":
-        return None
     if token.text in FUNCTIONS and after[:1] == ["("]:
         return token.text, 1
     if token.text == "square" and after[:2] == ["root", "of"] and tokens[at + 3 : at + 4]:
         return (f"sqrt ( {tokens[at + 3].text} )", 4) if tokens[at + 3].kind == "number" else None
-    if not inside:
-        return None
+    return _spoken(token, tokens[at - 1], after) if inside and token.kind == "word" else None
+
+
+def _spoken(token: Token, previous: Token, after: list[str]) -> tuple[str, int] | None:
     if token.text == "percent" and after[:1] == ["of"]:
         return "/ 100 *", 2
     if token.text in SPOKEN_BY and after[:1] == ["by"]:
         return SPOKEN_BY[token.text], 2
     if token.text == "to" and after == ["the", "power", "of"]:
         return "**", 4
-    if token.text in ("pi", "e", "tau") and tokens[at - 1].kind == "mark":
+    if token.text in ("pi", "e", "tau") and previous.kind == "mark":
         return token.text, 1
     return (SPOKEN[token.text], 1) if token.text in SPOKEN else None
 

@@ -4,57 +4,67 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
-NUMBERS = {w: n for n, w in enumerate("one two three four five six seven eight nine ten eleven twelve".split(), 1)}
+
+def listed(words: str) -> frozenset[str]:
+    """Words written one after the other, as a set."""
+    return frozenset(words.split())
+
+
+_COUNTED = "one two three four five six seven eight nine ten eleven twelve"
+NUMBERS = {word: number for number, word in enumerate(_COUNTED.split(), 1)}
 #: Seconds in a unit of time, by its stem.
 UNITS = {"second": 1, "sec": 1, "s": 1, "minut": 60, "min": 60, "m": 60, "hour": 3600, "h": 3600, "hr": 3600}
 UNITS |= {"day": 86_400, "week": 604_800, "millisecond": 0.001, "ms": 0.001}
 
 #: Words that carry a sentence and have no meaning that a tool could match.
-FUNCTION = frozenset(
+FUNCTION = listed(
     "a an the this that these those it its they them their both all some any me my us our you your i we he she of in "
     "into on onto to from at by for with as using via about there here is are was were be been am do does did has have "
     "had having which who whom whose what what's it's how much often please whole entire full given following same "
-    "complete resulting just again too out up over then and so called named inside within each or such would one instead most yourself use".split()
+    "complete resulting just again too out up over then and so called named inside within each or such would one "
+    "instead most yourself use"
 )
 #: Words before the verb that only lead up to it.
-LEADS = frozenset(
+LEADS = listed(
     "please kindly can could would will you i we want need like to let lets let's us should must just now also first "
     "firstly second secondly third thirdly then next finally lastly go ahead try help me i'd after and so ok okay hi "
-    "hello hey do following these tasks perform carry work through steps step task goal your my is & ,".split()
+    "hello hey do following these tasks perform carry work through steps step task goal your my is & ,"
 )
 #: Verbs that ask for an answer and say nothing of how to come by it.
-NEUTRAL = frozenset(
+NEUTRAL = listed(
     "tell give show report return print answer display present state know reply respond output say what what's which "
-    "who when where is are does do did was were".split()
+    "who when where is are does do did was were"
 )
-PREPOSITIONS = frozenset("in into on onto to from at by for with as of using given inside within".split())
-TARGETS = frozenset("to into as onto in".split())
-PLURALS = frozenset("them they these those their both all each everything".split())
-PRONOUNS = PLURALS | frozenset("it its this that".split())
+PREPOSITIONS = listed("in into on onto to from at by for with as of using given inside within")
+TARGETS = listed("to into as onto in")
+PLURALS = listed("them they these those their both all each everything")
+PRONOUNS = PLURALS | listed("it its this that")
 #: Nouns for whatever came out before.
-GENERIC = frozenset("result outcom output respons valu data content thing answ".split())
-DETERMINERS = frozenset("the a an this that these those its their my our your each all every some any".split())
-ORDERED = frozenset("then afterwards afterward next finally lastly thereafter subsequently".split())
+GENERIC = listed("result outcom output respons valu data content thing answ")
+DETERMINERS = listed("the a an this that these those its their my our your each all every some any")
+ORDERED = listed("then afterwards afterward next finally lastly thereafter subsequently")
 #: What a plan has no words for: refused, never guessed.
-CONTROL = frozenset(
+CONTROL = listed(
     "if unless while whenever until otherwise else not never don't dont doesn't cannot can't no without except "
-    "instead or nor either neither repeat loop every before twice maybe only".split()
+    "instead or nor either neither repeat loop every before twice maybe only"
 )
 #: Parts and choices: where a tool does not know the word, leaving it out would do something else.
-SELECTIVE = frozenset(
-    "first second third fourth last latest next previous top bottom half part begin start end chapter paragraph section "
-    "lin row column page pag word sentenc title introduction conclusion random newest oldest longest shortest".split()
+SELECTIVE = listed(
+    "first second third fourth last latest next previous top bottom half part begin start end chapter paragraph "
+    "section lin row column pag word sentenc titl introduction conclusion random newest oldest longest shortest"
 )
 #: Verbs of handing something over: they take a list or an object as text too.
-STORING = frozenset("writ sav stor put record post send submit notify log print echo publish push append".split())
+STORING = listed("writ sav stor put record post send submit notify log print echo publish push append")
+#: Verbs of reckoning, and their signs.
+SIGNS = {"add": "+", "sum": "+", "multiply": "*", "subtract": "-", "divid": "/"}
 #: Common verbs, which open a clause whether or not a tool knows them.
 VERBS = (
-    "compare translate email mail delete remove send book buy order call draw paint plot sort filter merge join rename "
-    "copy move convert create make build generate write read open close fetch download get count summarize extract find "
-    "search list save store post run execute compute calculate wait sleep split publish upload deploy install update "
-    "insert replace check verify validate analyze explain describe classify rank rate schedule remind pay sing dance "
-    "think reply forward notify encrypt decrypt compress sum add subtract multiply divide double reverse group evaluate "
-    "append approve determine use apply supply"
+    "compare translate email mail delete remove send book buy order call draw paint plot sort filter merge join "
+    "rename copy move convert create make build generate write read open close fetch download get count summarize "
+    "extract find search list save store post run execute compute calculate wait sleep split publish upload deploy "
+    "install update insert replace check verify validate analyze explain describe classify rank rate schedule "
+    "remind pay sing dance think reply forward notify encrypt decrypt compress sum add subtract multiply divide "
+    "double reverse group evaluate append approve determine use apply supply"
 )
 SYNONYMS = (
     "fetch download retrieve get load request grab pull visit read open access crawl take",

@@ -1,0 +1,144 @@
+"""What the tool works on: "it", "the links", a file or an address to be read first, or what was last spoken of."""
+
+from agentsys.llm.offline.catalogue import MAIN, Param
+from agentsys.llm.offline.lexer import Token
+from agentsys.llm.offline.sheet import Sheet
+from agentsys.llm.offline.sources import PAGES, Source
+from agentsys.llm.offline.words import PLURALS, STORING, stem
+
+COST_OF_SKIP = 0.5
+_BINDABLE = (*MAIN, "file", "url", "number")
+_TEXT = Param("", "text")
+
+
+def bind(sheet: Sheet) -> None:
+    """Fill what earlier outputs give.
+
+    Raises:
+        Miss: what the clause speaks of is not there or does not fit.
+    """
+    for param in sheet.unfilled():
+        if param.kind not in _BINDABLE or not (param.required or _is_wanted(sheet, param)):
+            continue
+        if _as_list(sheet, param) or (source := _find(sheet, param)) is None:
+            continue
+        if param.kind == "text" and _is_page(sheet, source):
+            source = sheet.plan.readable(source, sheet.inserted)
+        if not (value := value_of(sheet, source, param)):
+            raise sheet.miss(f"{sheet.profile.name} does not take what {source.name} gives")
+        sheet.give(param, value)
+        sheet.bound.append(source)
+        _address(sheet, source)
+
+
+def value_of(sheet: Sheet, source: Source, param: Param) -> str:
+    """The template that gives ``param`` the source's value; "" if it does not fit."""
+    structured = source.is_json or any(kind in ("list", "object", "any") for _, kind in source.results)
+    if "jmespath" in sheet.profile.kinds and (source.is_page or not structured):
+        return ""
+    if param.kind == "html" and not (source.is_web or source.is_page or PAGES & sheet.said):
+        return ""
+    return source.value(param, loosely=sheet.clause.verb in STORING)
+
+
+def _is_wanted(sheet: Sheet, param: Param) -> bool:
+    """An optional parameter is filled only by what is spoken of."""
+    literal = any(token.kind in ("url", "file") for token in sheet.left)
+    spoken = literal or sheet.nested or bool(sheet.pronoun() or _spoken_of(sheet))
+    return param.kind in ("text", "any") and spoken
+
+
+def _is_page(sheet: Sheet, source: Source) -> bool:
+    named = source.is_page or (source.is_web and bool(PAGES & sheet.said))
+    return named and sheet.clause.verb not in STORING
+
+
+def _address(sheet: Sheet, source: Source) -> None:
+    """The page's own address, where a tool asks for it and the page has one."""
+    for param in sheet.unfilled():
+        if param.kind == "url" and stem("base") in param.own and source.outputs.get("url") == "url":
+            sheet.give(param, f"${{{source.name}.url}}")
+
+
+def _as_list(sheet: Sheet, param: Param) -> bool:
+    """``them`` as one list: the outputs of all the steps that one clause made."""
+    token = sheet.pronoun()
+    if param.kind != "array" or token is None or token.text not in PLURALS:
+        return False
+    group = next((source.group for source in sheet.earlier() if source.group), 0)
+    members = [source for source in reversed(sheet.earlier()) if group and source.group == group]
+    if members:
+        sheet.give(param, [source.value(_TEXT) or source.reference() for source in members])
+        sheet.bound += members
+        sheet.use(token)
+    return bool(members)
+
+
+def _find(sheet: Sheet, param: Param) -> Source | None:
+    if sheet.nested and not sheet.bound and param.kind in MAIN:
+        body, sheet.left = tuple(token for token in sheet.left if token.text not in (":", ",")), []
+        return sheet.plan.nested(body, sheet.profile, sheet.inserted)
+    places = [token for token in sheet.left if token.kind in ("url", "file")]
+    if places and param.kind in MAIN:
+        if len(places[0].values) > 1:
+            raise sheet.miss(f"{sheet.profile.name} takes one of them at a time")
+        sheet.use(places[0])
+        return sheet.plan.loaded(places[0].kind, places[0].values[0], sheet.inserted)
+    return _by_noun(sheet, param) or _by_pronoun(sheet, param) or _unsaid(sheet, param)
+
+
+def _spoken_of(sheet: Sheet) -> list[tuple[Source, Token]]:
+    """Sources that a noun of the clause speaks of, newest first; a tool's own choices are no such nouns."""
+    nouns = [t for t in sheet.nouns() if stem(t.text) not in sheet.profile.values | sheet.known]
+    sources = [source for source in sheet.plan.sources(sheet.inserted) if source not in sheet.bound]
+    return [(source, token) for source in sources for token in nouns if stem(token.text) in source.names]
+
+
+def _by_noun(sheet: Sheet, param: Param) -> Source | None:
+    found = _spoken_of(sheet)
+    for source, token in found:
+        part = source.part(stem(token.text))
+        if value_of(sheet, part, param):
+            sheet.spoken |= {stem(other.text) for named, other in found if named is source}
+            return part
+        if part.is_many and stem(token.text) not in sheet.profile.nouns:
+            raise sheet.miss(f'"{token.text}" is a list or an object, and {sheet.profile.name} takes text')
+    return None
+
+
+def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
+    """The newest output that fits; "them" are several or a list."""
+    if not (token := sheet.pronoun()):
+        return None
+    plural = token.text in PLURALS
+    open_ones = [other for other in sheet.unfilled() if other.required and other.kind == param.kind]
+    turn = len(open_ones) if plural and open_ones else 1  # "compare them": one for each, the oldest first
+    earlier = sheet.earlier()
+    fitting = [source for source in earlier if source not in sheet.bound and value_of(sheet, source, param)]
+    if plural and turn == 1 and not sheet.bound:
+        fitting = [s for s in fitting if s.is_many or s.group or s.results[0][1] == "any"]
+    if len(fitting) >= turn:
+        sheet.score -= COST_OF_SKIP * min(earlier.index(fitting[0]), 3)
+        sheet.use(*[token] if turn == 1 else [])
+        return fitting[turn - 1]
+    if source := _written(sheet, param):
+        sheet.use(token)
+        return source
+    raise sheet.miss(f'nothing before it gives what "{token.text}" should be for {sheet.profile.name}')
+
+
+def _unsaid(sheet: Sheet, param: Param) -> Source | None:
+    """Nothing is said: the newest output that fits, else an input if only one does."""
+    if param.kind not in MAIN or not param.required or sheet.bound:
+        return None
+    fitting = [source for source in sheet.earlier() if value_of(sheet, source, param)]
+    if fitting or (source := _written(sheet, param)):
+        return fitting[0] if fitting else source
+    given = [s for s in sheet.plan.sources(()) if s.name == "input" and value_of(sheet, s, param)]
+    return given[0] if len(given) == 1 else None
+
+
+def _written(sheet: Sheet, param: Param) -> Source | None:
+    """The content of a file that an earlier step wrote."""
+    file = next((source.file for source in sheet.earlier() if source.file), "")
+    return sheet.plan.loaded("file", file, sheet.inserted) if file and param.kind in MAIN else None

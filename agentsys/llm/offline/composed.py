@@ -1,0 +1,79 @@
+"""Arguments that are made of words: sums of what came before, and JMESPath."""
+
+from agentsys.llm.offline.catalogue import Param
+from agentsys.llm.offline.lexer import Token
+from agentsys.llm.offline.sheet import Sheet
+from agentsys.llm.offline.words import SIGNS, listed, stem
+
+#: JMESPath of what a verb asks of a list or of a field; {} is the field, or @.
+QUERIES = {"count": "length({})", "list": "type({0}) == 'object' && keys({0}) || {0}", "sort": "sort({})"}
+_GIVES = {"count": "scalar", "list": "list", "sort": "list"}
+_ENDS = {"first": "[:{}]", "top": "[:{}]", "last": "[-{}:]"}
+#: Words for all of a list, and for JSON itself: no fields.
+_WHOLE = listed("item element entry row record valu result object")
+_JSON = listed("json field key property attribut queri jmespath expression respons document")
+_NUMBER = Param("", "number")
+WORTH = 0.5
+
+
+def fill(sheet: Sheet) -> None:
+    """
+    Raises:
+        Miss: there is no number to go on with.
+    """
+    for param in sheet.unfilled():
+        if param.kind == "expression":
+            _sum(sheet, param)
+        elif param.kind == "jmespath" and sheet.bound:
+            _part(sheet, param) or _query(sheet, param)
+
+
+def _sum(sheet: Sheet, param: Param) -> None:
+    """``add 3 and 4``, ``multiply it by 5``: operands in their order, joined by the verb's sign."""
+    sign = SIGNS.get(sheet.clause.verb)
+    tokens = [t for t in sheet.left if t.kind in ("number", "expression") or t is sheet.pronoun()]
+    if not sign or len(tokens) < 2:
+        return
+    if any(sheet.before(token) == "from" for token in tokens):
+        tokens.reverse()
+    sheet.give(param, f" {sign} ".join(_operand(sheet, token) for token in tokens))
+    sheet.use(*tokens)
+
+
+def _operand(sheet: Sheet, token: Token) -> str:
+    if token.values:
+        return token.text if token.kind == "number" else f"({token.text})"
+    for source in sheet.earlier():
+        if value := source.value(_NUMBER):
+            sheet.bound.append(source)
+            return value
+    raise sheet.miss(f'nothing before it gives a number for "{token.text}"')
+
+
+def _part(sheet: Sheet, param: Param) -> bool:
+    """``the first 3``, ``the last 5 links``."""
+    for token in sheet.left:
+        if token.kind == "number" and sheet.before(token) in _ENDS:
+            sheet.give(param, _ENDS[sheet.before(token)].format(token.text))
+            sheet.use(token)
+            sheet.known |= _ENDS.keys() | _WHOLE
+            sheet.kind = "list"
+            return True
+    return False
+
+
+def _query(sheet: Sheet, param: Param) -> None:
+    """``count them``, ``list its paths``: a field is one word, owned by what came before."""
+    verb, fields = sheet.clause.verb, _fields(sheet)
+    if len(fields) > 1 or (not fields and verb not in QUERIES):
+        return
+    sheet.give(param, QUERIES.get(verb, "{}").format(fields[0].raw if fields else "@"))
+    sheet.known |= {stem(token.text) for token in fields} or _WHOLE
+    sheet.kind = _GIVES.get(verb, "")
+    sheet.score += WORTH if fields and stem(fields[0].text) not in sheet.plan.values else 0.0
+
+
+def _fields(sheet: Sheet) -> list[Token]:
+    fields = [token for token in sheet.nouns() if stem(token.text) not in sheet.known | _WHOLE | _JSON]
+    owned = any(sheet.before(token) in ("its", "their") or "." in token.text for token in fields)
+    return fields if owned or any(source.is_json for source in sheet.bound) else []

@@ -1,0 +1,64 @@
+"""The plan as JSON, and its answer: what was asked for, else what nobody worked on any further."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from agentsys.llm.offline.clauses import Clause
+from agentsys.llm.offline.sources import Source, Step
+from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, stem
+
+#: Tools whose output nothing can mean.
+SILENT = ("wait",)
+MAX_TITLE_CHARS = 200
+
+
+def plan(steps: Sequence[Step], answers: dict[str, str]) -> dict[str, Any]:
+    """CONTRACT's grammar; ``answers`` are references by the key of their step."""
+    data: dict[str, Any] = {"steps": [_step(step) for step in steps]}
+    answer = answers or _references(_leaves(steps))
+    if answer:
+        data["answer"] = next(iter(answer.values())) if len(answer) == 1 else answer
+    return data
+
+
+def asked_for(said: Clause, steps: Sequence[Step], sources: Iterable[Source]) -> dict[str, str]:
+    """What "tell me the result" means, as references by step; {} if the clause asks for something else."""
+    if said.verb not in ("", "list") or not steps or any(token.values for token in said.body):
+        return {}
+    words = [token.text for token in said.body if token.kind == "word"]
+    nouns = frozenset(map(stem, words)) - frozenset(map(stem, FUNCTION | PRONOUNS)) - GENERIC
+    plural = any(word in PLURALS or word == "results" for word in words)
+    if nouns:
+        return _named(nouns, sources, plural=plural)
+    heard = [step for step in steps if step.profile.name not in SILENT]
+    return _references(_leaves(steps) if plural else heard[-1:])
+
+
+def _named(nouns: frozenset[str], sources: Iterable[Source], *, plural: bool) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in sources:
+        output = source.output(nouns)
+        if source.name != "input" and (output or nouns <= source.names) and (plural or not found):
+            found[source.name] = f"${{{source.name}.{output}}}" if output else source.reference()
+    return found
+
+
+def _leaves(steps: Sequence[Step]) -> list[Step]:
+    """Steps whose output nobody works on; the writer of a file that another step reads is no leaf."""
+    used = frozenset().union(*(step.uses for step in steps))
+    literals = {step.key: step.literals for step in steps}
+    files = {key for step in steps for key in step.after if literals[key] & step.literals}
+    return [step for step in steps if step.key not in used | files and step.profile.name not in SILENT]
+
+
+def _references(steps: Sequence[Step]) -> dict[str, str]:
+    return {step.key: step.source().reference() for step in steps}
+
+
+def _step(step: Step) -> dict[str, Any]:
+    data: dict[str, Any] = {"key": step.key, "tool": step.profile.name, "arguments": step.arguments}
+    if step.title:
+        data["title"] = step.title[:MAX_TITLE_CHARS]
+    if step.after:
+        data["depends_on"] = sorted(step.after)
+    return data
