@@ -15,7 +15,7 @@ RETRY_STEP_S = 0.2
 RETRY_CAP_S = 1.0
 
 
-class SafeConsumer(Consumer):  # type: ignore[misc]
+class SafeConsumer(Consumer):
     """Reconnects for ever, at least once a second, and outlives a loss with messages in hand."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

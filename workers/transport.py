@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 NOT_A_MESSAGE = (ValueError, TypeError, AttributeError, LookupError)
 
 
-class QoS(virtual.QoS):  # type: ignore[misc]
+class QoS(virtual.QoS):
     """Counts the messages in hand; gives none of them back."""
 
     restore_at_shutdown = False
@@ -42,10 +42,10 @@ class QoS(virtual.QoS):  # type: ignore[misc]
             self.ack(self.newest)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class Channel(redis.Channel):
     """A channel that keeps its client and outlives an item that is no message."""
 
-    QoS = QoS
+    QoS = QoS  # type: ignore[assignment]
     ack_emulation = True  # kombu replaces our QoS if it is off
     do_restore = False
     _kept_client: Any = None
@@ -78,7 +78,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         logger.error("Dropped an item of a queue that is no Celery message: %r", error)
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class Transport(redis.Transport):
     """``redis://`` with our channel."""
 
     Channel = Channel

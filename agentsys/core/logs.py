@@ -49,7 +49,7 @@ _SUSPECT = re.compile(r"ask_|sk-|eyJ|://|bearer|basic|passw|secret|token|key|sig
 
 def logging_config(level: str) -> dict[str, Any]:
     """Django's ``LOGGING``; also tells structlog to log through the standard library."""
-    before = [
+    before: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
@@ -85,7 +85,7 @@ def logging_config(level: str) -> dict[str, Any]:
     }
 
 
-def redact(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A structlog processor: masks values under secret names, and secrets inside any text."""
     for key, value in event.items():
         event[key] = MASK if _is_secret(key) and value else masked(value)
@@ -120,5 +120,5 @@ def _mask_text(text: str) -> str:
     return text
 
 
-def _to_json(event: Any, **options: Any) -> str:
+def _to_json(event: Any, **_options: Any) -> str:
     return json.dumps(event, ensure_ascii=False, default=str, separators=(",", ":"))

@@ -21,7 +21,7 @@ MARGIN_S = 5.0
 BATCH = 20_000
 MAX_BATCHES = 20
 #: The row that keeps the id of the last event counted.
-CURSOR = {"kind": "cursor", "outcome": "event"}
+CURSOR = ("cursor", "event")
 
 
 def roll_up(*, margin_s: float = MARGIN_S) -> int:
@@ -45,7 +45,7 @@ def _batch(margin_s: float) -> tuple[int, bool]:
     lock = db.row(SQL["rollup_lock"])
     if not lock or not lock["mine"]:
         return 0, False
-    cursor, _ = Outcome.objects.get_or_create(**CURSOR)
+    cursor, _ = Outcome.objects.get_or_create(kind=CURSOR[0], outcome=CURSOR[1])
     rows = db.rows(SQL["rollup_batch"], cursor=cursor.count, limit=BATCH, margin_s=margin_s, bounds_s=list(BOUNDS_S))
     horizon = rows[0]["horizon"]
     if horizon is None or horizon <= cursor.count:
@@ -69,7 +69,7 @@ def _add(rows: Iterable[db.Row]) -> int:
             outcome.buckets[row["bucket"]] += row["count"]
         total += row["count"]
     Outcome.objects.bulk_create(
-        [outcome for key, outcome in known.items() if key != tuple(CURSOR.values())],
+        [outcome for key, outcome in known.items() if key != CURSOR],
         update_conflicts=True,
         unique_fields=["kind", "outcome"],
         update_fields=["count", "seconds", "buckets"],
@@ -79,4 +79,4 @@ def _add(rows: Iterable[db.Row]) -> int:
 
 def outcomes() -> list[Outcome]:
     """The totals, without the cursor."""
-    return list(Outcome.objects.exclude(**CURSOR).order_by("kind", "outcome"))
+    return list(Outcome.objects.exclude(kind=CURSOR[0]).order_by("kind", "outcome"))

@@ -76,9 +76,7 @@ def doorbell(folder: Path, settings: Any) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def start(
-    transactional_db: None, doorbell: Redis, folder: Path
-) -> Iterator[Callable[..., LiveWorker]]:
+def start(transactional_db: None, doorbell: Redis, folder: Path) -> Iterator[Callable[..., LiveWorker]]:
     """Start a worker of a lane and wait until it works; in the end none is left, and the invariants hold."""
     started: list[LiveWorker] = []
 

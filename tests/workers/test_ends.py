@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from django.db import connection
 
 from agentsys.infrastructure.models import Worker as WorkerRow
 from agentsys.infrastructure.processes import wait_until
@@ -113,8 +114,6 @@ def test_a_step_past_its_deadline_fails_and_its_process_is_replaced(start, submi
 
 
 def test_connections_that_break_heal_by_themselves(start, submit):
-    from django.db import connection
-
     worker = start("compute", slots=2)
     far = start("network", slots=2)
     assert ended(submit([echo()])).status == "succeeded"
@@ -127,4 +126,5 @@ def test_connections_that_break_heal_by_themselves(start, submit):
 
     runs = [submit([echo("a"), {"key": "b", "tool": "test.far", "arguments": {"value": "${a}"}}]) for _ in range(4)]
     assert [ended(run).status for run in runs] == ["succeeded"] * 4
-    assert worker.alive() and far.alive()
+    assert worker.alive()
+    assert far.alive()
