@@ -7,6 +7,7 @@ from agentsys.agents import references
 from agentsys.core.errors import AgentSysError
 
 from . import files, schemas
+from .told import told
 
 #: First names of references that are no steps.
 RESERVED = frozenset({"input", "files", "goal"})
@@ -34,7 +35,7 @@ def make(
         if run["output_schema"] is not None:
             schemas.check(result, run["output_schema"])
     except AgentSysError as error:
-        return None, error.as_dict()
+        return None, told(error)
     return result, None
 
 

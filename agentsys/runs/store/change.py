@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, NotFound
 from agentsys.runs import results
+from agentsys.runs.told import told
 
 from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepStatus
 from .claims import Result
@@ -76,7 +77,7 @@ class Change:
         if self.run["status"] == RunStatus.CANCELLING:
             return
         if error is not None:
-            self.run["error"], self.run["retryable"] = error.as_dict(), error.retryable
+            self.run["error"], self.run["retryable"] = told(error), error.retryable
         self.run["stop_reason"] = reason
         self._turn(RunStatus.CANCELLING, reason if error is None else "policy")
         self._cancelling = True

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from agentsys.core import backoff, db
 from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
+from agentsys.runs.told import told
 
 from ..states import RunStatus, StepStatus
 from .change import Change, jsonb, locked
@@ -19,6 +20,8 @@ from .create import NewSteps, insert_steps
 from .sql import SQL
 
 MAX_CRASHES = 3
+#: Whoever asks for a longer pause gets this one.
+MAX_RETRY_AFTER_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
                 change, claim, StepStatus.SLEEPING, error=fault.error, reason="retry",
                 failed=fault.error.uses_attempt, delay_s=delay_s,
             )  # fmt: skip
-            change.event("step.retrying", claim.key, error=fault.error.as_dict(), delay_s=round(delay_s, 3))
+            change.event("step.retrying", claim.key, error=told(fault.error), delay_s=round(delay_s, 3))
         else:
             _fail_for_good(change, claim, fault)
     return change.lanes
@@ -65,7 +68,7 @@ def _fail_for_good(change: Change, claim: Claim, fault: Fault) -> None:
 
 
 def _after_failure(change: Change, step: db.Row, fault: Fault) -> None:
-    change.event("step.failed", step["key"], error=fault.error.as_dict(), attempt=step["attempt"])
+    change.event("step.failed", step["key"], error=told(fault.error), attempt=step["attempt"])
     if step["on_error"] == "continue":
         change.join(step["id"], failed=True)
     else:
@@ -75,13 +78,13 @@ def _after_failure(change: Change, step: db.Row, fault: Fault) -> None:
 def _park_unknown(change: Change, claim: Claim, error: AgentSysError) -> None:
     change.park("outcome_unknown")
     _leave(change, claim, StepStatus.WAITING, error=error, reason="outcome_unknown")
-    change.event("step.waiting", claim.key, reason="outcome_unknown", error=error.as_dict())
+    change.event("step.waiting", claim.key, reason="outcome_unknown", error=told(error))
 
 
 def _delay_s(claim: Claim, error: AgentSysError) -> float:
     asked = error.data.get("retry_after_s")
-    if isinstance(asked, int | float):
-        return max(0.0, float(asked))
+    if isinstance(asked, int | float) and not isinstance(asked, bool) and asked == asked:  # not NaN
+        return float(min(max(0, asked), MAX_RETRY_AFTER_S))
     return backoff.half_jitter(claim.failures + 1, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S)
 
 
@@ -149,7 +152,7 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         )
         change.park("outcome_unknown")
         _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown", outcome=why)
-        change.event("step.waiting", held["key"], reason="outcome_unknown", error=error.as_dict())
+        change.event("step.waiting", held["key"], reason="outcome_unknown", error=told(error))
     elif change.run["status"] == RunStatus.CANCELLING:
         _move(change, held, StepStatus.CANCELLED, reason="run", outcome=why)
     elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
@@ -173,7 +176,7 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequ
     with locked(run_id) as change:
         row = db.row(
             SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
-            priority=change.run["priority"], output=jsonb(result), error=jsonb(error and error.as_dict()),
+            priority=change.run["priority"], output=jsonb(result), error=jsonb(error and told(error)),
         )  # fmt: skip
         if row is None:
             return None
@@ -227,7 +230,7 @@ def _move(
     row = db.row(
         SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
         output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
-        error=jsonb(error and error.as_dict()), failed=int(failed), crashed=int(crashed),
+        error=jsonb(error and told(error)), failed=int(failed), crashed=int(crashed),
         at=at, delay_s=delay_s,
     )  # fmt: skip
     if row is None:
@@ -243,6 +246,6 @@ def write_attempt(row: db.Row, *, token: UUID, outcome: str, error: AgentSysErro
     """Keep what became of an attempt; the first word on a token stays."""
     db.rows(
         SQL["insert_attempt"], token=token, workspace_id=row["workspace_id"], run_id=row["run_id"], step_id=row["id"],
-        number=row["attempt"], worker=row["lease_owner"], outcome=outcome, error=jsonb(error and error.as_dict()),
+        number=row["attempt"], worker=row["lease_owner"], outcome=outcome, error=jsonb(error and told(error)),
         started_at=row["claimed_at"],
     )  # fmt: skip
