@@ -97,9 +97,9 @@ class Keyset(BasePagination):
 
 
 class NewestFirst(Keyset):
-    """For rows with a time of creation and a time-ordered id."""
+    """For rows whose ids sort by time."""
 
-    ordering = ("-created_at", "-id")
+    ordering = ("-id",)
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:

@@ -69,7 +69,7 @@ class Step(models.Model):
         ]
         indexes = [
             models.Index(fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)),
-            models.Index(fields=["lease_expires_at"], name="step_leases", condition=Q(status=StepStatus.RUNNING)),
+            models.Index(fields=["lease_expires_at"], name="step_leases", condition=Q(lease_expires_at__isnull=False)),
             models.Index(
                 fields=["available_at"],
                 name="step_timers",

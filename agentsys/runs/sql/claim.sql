@@ -41,7 +41,7 @@ SELECT step.*, run.open_steps AS run_open_steps, run.plan_version AS run_plan_ve
 -- Did a claim whose answer was lost happen?
 SELECT s.*, r.open_steps AS run_open_steps, r.plan_version AS run_plan_version
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
- WHERE s.status = 'running' AND s.claim_token = %(token)s::uuid;
+ WHERE s.lease_expires_at IS NOT NULL AND s.claim_token = %(token)s::uuid;
 
 -- name: heartbeat
 -- running stays running: the lease of each claim this process still holds.  A token that does not come back
@@ -73,5 +73,5 @@ RETURNING s.id;
 -- name: orphaned_claims
 -- Claims of this very process that it does not know of: their answer was lost with a connection.
 SELECT s.id, s.run_id, s.claim_token FROM runs_step s
- WHERE s.status = 'running' AND s.lease_owner = %(owner)s AND s.claim_token <> ALL(%(tokens)s::uuid[])
+ WHERE s.lease_expires_at IS NOT NULL AND s.lease_owner = %(owner)s AND s.claim_token <> ALL(%(tokens)s::uuid[])
    AND s.claimed_at < clock_timestamp() - interval '5 seconds';

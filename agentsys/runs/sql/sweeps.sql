@@ -18,16 +18,16 @@ RETURNING s.lane;
 -- Running steps whose lease ran out.  After PostgreSQL was away every lease looks expired: nobody is judged
 -- before a whole lease has passed since it came back.
 SELECT id, run_id, claim_token FROM runs_step
- WHERE status = 'running' AND lease_expires_at < clock_timestamp()
+ WHERE lease_expires_at < clock_timestamp()
    AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)
  ORDER BY lease_expires_at LIMIT %(limit)s;
 
 -- name: lease_owners
 -- Who holds leases.
-SELECT DISTINCT lease_owner FROM runs_step WHERE status = 'running';
+SELECT DISTINCT lease_owner FROM runs_step WHERE lease_expires_at IS NOT NULL;
 
 -- name: leases_of
-SELECT id, run_id, claim_token FROM runs_step WHERE status = 'running' AND lease_owner = %(owner)s;
+SELECT id, run_id, claim_token FROM runs_step WHERE lease_expires_at IS NOT NULL AND lease_owner = %(owner)s;
 
 -- name: past_deadline
 SELECT id FROM runs_run WHERE finished_at IS NULL AND deadline_at < clock_timestamp() AND status <> 'cancelling'
