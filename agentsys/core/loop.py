@@ -7,6 +7,7 @@ the thread, so it starts a loop of its own; a client must be made anew for each 
 
 import asyncio
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Coroutine
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 from agentsys.core.errors import StepTimeout
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 #: Threads for what has no asynchronous form, which is resolving names: one slow server must not stop all.
 RESOLVER_THREADS = 32
@@ -91,13 +93,23 @@ def _running() -> asyncio.AbstractEventLoop:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while not _ran(loop):
+            logger.error("a coroutine tried to end the process; only its own call ends")
     finally:
         pending = asyncio.all_tasks(loop)
         for task in pending:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
         loop.close()
+
+
+def _ran(loop: asyncio.AbstractEventLoop) -> bool:
+    """Serve until stopped; False when a task's SystemExit broke the loop, which may simply go on."""
+    try:
+        loop.run_forever()
+    except (SystemExit, KeyboardInterrupt):
+        return False
+    return True
 
 
 def stop(*, timeout_s: float = 2.0) -> None:

@@ -21,12 +21,12 @@ from agentsys.tools.registry import tool
 Number = Fraction | float
 
 MAX_DIGITS = 1_000
-_MAX_BITS = int(MAX_DIGITS * 3.33)
+_MAX_BITS = int(MAX_DIGITS * math.log2(10))
 MAX_DEPTH = 50
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d{1,4})?)|(?P<name>[a-z][a-z0-9_]*)"
     r"|(?P<operator>\*\*|//|%\s*of\b|[-+*/%^(),!]))",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _SYMBOLS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "^": "^"})
 _CONSTANTS: dict[str, float] = {"pi": math.pi, "e": math.e, "tau": math.tau}

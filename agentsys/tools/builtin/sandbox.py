@@ -19,7 +19,7 @@ from pydantic_monty import (
 )
 from typing_extensions import TypedDict
 
-from agentsys.core.errors import StepTimeout, ToolFailed
+from agentsys.core.errors import StepTimeout, ToolFailed, ToolUnavailable
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import tool
 
@@ -30,7 +30,7 @@ CHECKOUT_TIMEOUT_S = 20.0
 CHECKOUTS_PER_PROCESS = 200
 
 _lock = threading.Lock()
-#: By process id: a forked child must neither use nor close its parent's pool.
+#: At most one, by the id of the process it belongs to.
 _pools: dict[int, Monty] = {}
 
 
@@ -133,17 +133,24 @@ def _failure(error: MontyError, output: _Output) -> ToolFailed:
 
 
 def _pool() -> Monty:
-    """This process's pool of sandbox processes, started at its first use and kept warm."""
+    """This process's pool of sandbox processes, started at its first use and kept warm.
+
+    Raises:
+        ToolUnavailable: this process was forked from one that has a pool.  The library keeps threads
+            which the child lacks: a call would hang, and break the parent's pool as well.
+    """
     with _lock:
-        if os.getpid() not in _pools:
+        if _pools and os.getpid() not in _pools:
+            raise ToolUnavailable("The sandbox cannot be used in a process forked from one that used it.")
+        if not _pools:
             pool = Monty(checkout_timeout=CHECKOUT_TIMEOUT_S, max_checkouts_per_worker=CHECKOUTS_PER_PROCESS)
             _pools[os.getpid()] = pool.__enter__()
-            atexit.register(_close, os.getpid())
+            atexit.register(_close)
         return _pools[os.getpid()]
 
 
-def _close(pid: int) -> None:
-    if pid == os.getpid() and (pool := _pools.pop(pid, None)):
+def _close() -> None:
+    if pool := _pools.pop(os.getpid(), None):
         pool.__exit__(None, None, None)
 
 
