@@ -6,6 +6,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("agentsys.api.urls")),
+    path("", include("agentsys.observability.urls")),
 ]
 
 handler400 = "agentsys.api.problems.bad_request"
