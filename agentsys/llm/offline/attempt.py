@@ -8,12 +8,12 @@ from agentsys.llm.offline.clauses import LISTED, Clause
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import Miss, Sheet, Surroundings, Unknown
 from agentsys.llm.offline.sources import PAGES, Source, Step
-from agentsys.llm.offline.words import FUNCTION, GENERIC, SELECTIVE, SIGNS, likeness, listed, stem, stems
+from agentsys.llm.offline.words import FUNCTION, GENERIC, SELECTIVE, SIGNS, likeness, stem, stemmed, stems
 
 EXACT, SYNONYM, NONE = 2.0, 1.2, 0.5  #: what a verb is worth
 COST_OF_STEP, COST_OF_WORD = 0.3, 0.6
-_PLACES = PAGES | listed("fil document text report paper essay story not log")
-_ADDRESSES = listed("url link address")
+_PLACES = PAGES | stemmed("file document text report paper essay story note log")
+_ADDRESSES = stemmed("url link address")
 
 
 @dataclass
@@ -44,7 +44,8 @@ def draft(plan: Surroundings, profile: Profile, clause: Clause, *, named: bool =
         _check_words(sheet)
         _check_required(sheet)
     except Miss as miss:
-        raise type(miss)(miss.reason, miss.score + sheet.near()) from None
+        miss.score += sheet.near()
+        raise
     return Draft(_step(sheet), sheet.inserted, sheet.score, sheet.bound)
 
 
@@ -96,7 +97,7 @@ def _check_words(sheet: Sheet) -> None:
     hits = sum(sheet.weight(stem(token.text)) if fit == 1 else fit / 2 for token, fit in fits.items())
     if not (hits or sheet.arguments or sheet.named or sheet.clause.verb in sheet.profile.called):
         raise Miss("it does not say what", sheet.score - 1)
-    if sheet.path == "count" and 1 not in fits.values():
+    if sheet.path == "count" and 1 not in fits.values() and not sheet.chosen:
         raise sheet.miss("nothing to count")
     sheet.score += hits - COST_OF_WORD * len(unknown) - COST_OF_STEP * len(sheet.inserted)
 
@@ -126,6 +127,7 @@ def _check_required(sheet: Sheet) -> None:
 
 def _step(sheet: Sheet) -> Step:
     words = frozenset(stem(t.text) for t in sheet.clause.body if t.kind == "word" and t.text not in FUNCTION)
+    fields = [sheet.arguments.get(param.name) for param in sheet.profile.params if param.kind == "jmespath"]
     return Step(
         profile=sheet.profile,
         arguments=sheet.arguments,
@@ -133,7 +135,7 @@ def _step(sheet: Sheet) -> Step:
         path=sheet.path if sheet.path is not None else _path(sheet, words - sheet.known - sheet.appositions()),
         kind=sheet.kind,
         uses=frozenset(source.name for source in sheet.bound),
-        words=words,
+        words=words.union(*(stems(str(field)) for field in fields)),
         literals=frozenset(sheet.taken),
     )
 

@@ -8,6 +8,7 @@ from agentsys.llm.offline.words import PLURALS, STORING, stem
 
 COST_OF_SKIP = 0.5
 _BINDABLE = (*MAIN, "file", "url", "number")
+_DEFINITE = ("", "the", "that", "this", "these", "those", "both", "all", "each")
 _TEXT = Param("", "text")
 
 
@@ -89,7 +90,8 @@ def _find(sheet: Sheet, param: Param) -> Source | None:
 
 def _spoken_of(sheet: Sheet) -> list[tuple[Source, Token]]:
     """Sources that a noun of the clause speaks of, newest first; a tool's own choices are no such nouns."""
-    nouns = [t for t in sheet.nouns() if stem(t.text) not in sheet.profile.values | sheet.known]
+    definite = [token for token in sheet.nouns() if sheet.before(token) in _DEFINITE]
+    nouns = [token for token in definite if stem(token.text) not in sheet.profile.values | sheet.known]
     sources = [source for source in sheet.plan.sources(sheet.inserted) if source not in sheet.bound]
     return [(source, token) for source in sources for token in nouns if stem(token.text) in source.names]
 
@@ -114,7 +116,7 @@ def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
     open_ones = [other for other in sheet.unfilled() if other.required and other.kind == param.kind]
     turn = len(open_ones) if plural and open_ones else 1  # "compare them": one for each, the oldest first
     earlier = sheet.earlier()
-    fitting = [source for source in earlier if source not in sheet.bound and value_of(sheet, source, param)]
+    fitting = [source for source in _fitting(sheet, param) if source not in sheet.bound]
     if plural and turn == 1 and not sheet.bound:
         fitting = [s for s in fitting if s.is_many or s.group or s.results[0][1] == "any"]
     if len(fitting) >= turn:
@@ -131,11 +133,18 @@ def _unsaid(sheet: Sheet, param: Param) -> Source | None:
     """Nothing is said: the newest output that fits, else an input if only one does."""
     if param.kind not in MAIN or not param.required or sheet.bound:
         return None
-    fitting = [source for source in sheet.earlier() if value_of(sheet, source, param)]
+    fitting = _fitting(sheet, param)
     if fitting or (source := _written(sheet, param)):
         return fitting[0] if fitting else source
     given = [s for s in sheet.plan.sources(()) if s.name == "input" and value_of(sheet, s, param)]
     return given[0] if len(given) == 1 else None
+
+
+def _fitting(sheet: Sheet, param: Param) -> list[Source]:
+    """Newest first; but what is read is a text, and a number only if there is nothing else."""
+    found = [source for source in sheet.earlier() if value_of(sheet, source, param)]
+    reads = param.kind == "text" and sheet.clause.verb not in STORING
+    return sorted(found, key=lambda source: reads and source.results[0][1] == "scalar")
 
 
 def _written(sheet: Sheet, param: Param) -> Source | None:

@@ -110,7 +110,9 @@ def _with_lists(found: Sequence[Token]) -> Iterator[Token]:
     while at < len(found):
         token, end = found[at], at + 1
         while (
-            token.kind in LISTED and (following := _after_joint(found, end)) and (found[following].kind == token.kind)
+            token.kind in (*LISTED, "expression")
+            and (following := _after_joint(found, end))
+            and (found[following].kind == token.kind)
         ):
             last = found[following]
             token = replace(token, values=token.values + last.values, end=last.end)
@@ -120,9 +122,11 @@ def _with_lists(found: Sequence[Token]) -> Iterator[Token]:
 
 
 def _after_joint(found: Sequence[Token], at: int) -> int:
-    """Where the next token is after "," or "and" or both; 0 without them or at the end."""
+    """Where the next token is after "," or "and" or both, and "the"; 0 without them or at the end."""
     end = at
     while end < min(len(found), at + 2) and found[end].text in (",", "and", "&"):
+        end += 1
+    if at < end < len(found) - 1 and found[end].text == "the":
         end += 1
     return end if at < end < len(found) else 0
 

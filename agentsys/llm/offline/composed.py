@@ -3,15 +3,15 @@
 from agentsys.llm.offline.catalogue import Param
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import Sheet
-from agentsys.llm.offline.words import SIGNS, listed, stem
+from agentsys.llm.offline.words import SIGNS, stem, stemmed
 
 #: JMESPath of what a verb asks of a list or of a field; {} is the field, or @.
 QUERIES = {"count": "length({})", "list": "type({0}) == 'object' && keys({0}) || {0}", "sort": "sort({})"}
 _GIVES = {"count": "scalar", "list": "list", "sort": "list"}
 _ENDS = {"first": "[:{}]", "top": "[:{}]", "last": "[-{}:]"}
 #: Words for all of a list, and for JSON itself: no fields.
-_WHOLE = listed("item element entry row record valu result object")
-_JSON = listed("json field key property attribut queri jmespath expression respons document")
+_WHOLE = stemmed("item element entry row record value result object")
+_JSON = stemmed("json field key property attribute query jmespath expression response document")
 _NUMBER = Param("", "number")
 WORTH = 0.5
 
@@ -25,7 +25,7 @@ def fill(sheet: Sheet) -> None:
         if param.kind == "expression":
             _sum(sheet, param)
         elif param.kind == "jmespath" and sheet.bound:
-            _part(sheet, param) or _query(sheet, param)
+            _query(sheet, param)
 
 
 def _sum(sheet: Sheet, param: Param) -> None:
@@ -65,6 +65,8 @@ def _part(sheet: Sheet, param: Param) -> bool:
 def _query(sheet: Sheet, param: Param) -> None:
     """``count them``, ``list its paths``: a field is one word, owned by what came before."""
     verb, fields = sheet.clause.verb, _fields(sheet)
+    if _part(sheet, param):
+        return
     if len(fields) > 1 or (not fields and verb not in QUERIES):
         return
     sheet.give(param, QUERIES.get(verb, "{}").format(fields[0].raw if fields else "@"))

@@ -5,8 +5,8 @@ from typing import Any
 from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.clauses import LISTED
 from agentsys.llm.offline.lexer import Token
-from agentsys.llm.offline.sheet import Sheet
-from agentsys.llm.offline.words import FUNCTION, PRONOUNS, SIGNS, TARGETS, UNITS, likeness, listed, stem, stems
+from agentsys.llm.offline.sheet import Several, Sheet
+from agentsys.llm.offline.words import FUNCTION, SIGNS, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
 
 #: Kinds of literal that a parameter of a kind takes as they are.
 NATIVE = {
@@ -21,7 +21,8 @@ NATIVE = {
     "code": ("code",),
 }
 #: Too common in descriptions to point at one parameter.
-_PLAIN = frozenset(map(stem, FUNCTION)) | listed("text fil data")
+_PLAIN = frozenset(map(stem, FUNCTION)) | stemmed("text file data")
+_REFERS = listed("it its them they their")
 _ORDER = listed("first top most")
 WORTH = 0.5  #: of an argument that a literal gives
 
@@ -122,13 +123,27 @@ def _choice(sheet: Sheet, param: Param) -> None:
         sheet.known |= param.own
     if param.kind != "enum":
         return
+    _check_one(sheet, param)
     free = [word for word in words if word not in sheet.known]
     fits = [(likeness(word, stems(str(value))), word, value) for word in free for value in param.choices]
     fit, word, value = max(fits, default=(0.0, "", ""), key=lambda found: found[0])  # the first of the best
     if fit:
         sheet.give(param, value)
         sheet.known.add(word)
+        sheet.chosen = True
         sheet.score += WORTH * fit
+
+
+def _check_one(sheet: Sheet, param: Param) -> None:
+    """
+    Raises:
+        Several: "the dates and the email addresses" are more than one call can choose.
+    """
+    values = [stems(str(value)) for value in param.choices]
+    tokens = [token for token in sheet.nouns() if any(stem(token.text) in value for value in values)]
+    alike = sum(other.choices == param.choices for other in sheet.profile.params)
+    if len({stem(token.text) for token in tokens}) > alike:
+        raise Several(tokens, sheet.score)
 
 
 def _quote(sheet: Sheet, token: Token) -> None:
@@ -151,7 +166,7 @@ def _quote(sheet: Sheet, token: Token) -> None:
 def _has_main(sheet: Sheet, quote: Token) -> bool:
     """Whether something other than this quote can be what the tool works on."""
     others = [token for token in sheet.left if token is not quote]
-    if any(t.kind in ("url", "file") or t.text in PRONOUNS - {"that", "this"} for t in others):
+    if any(t.kind in ("url", "file") or t.text in _REFERS for t in others):
         return True
     spoken_of = {stem(t.text) for t in others if t.kind == "word" and sheet.before(t) in ("the", "that")}
     return any(spoken_of & source.names for source in sheet.plan.sources(sheet.inserted))

@@ -5,11 +5,12 @@ from typing import Any
 
 from agentsys.llm.offline.clauses import Clause
 from agentsys.llm.offline.sources import Source, Step
-from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, stem
+from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, stem, stemmed
 
 #: Tools whose output nothing can mean.
 SILENT = ("wait",)
 MAX_TITLE_CHARS = 200
+_FIGURES = stemmed("number total count amount figure")
 
 
 def plan(steps: Sequence[Step], answers: dict[str, str]) -> dict[str, Any]:
@@ -26,10 +27,14 @@ def asked_for(said: Clause, steps: Sequence[Step], sources: Iterable[Source]) ->
     if said.verb not in ("", "list") or not steps or any(token.values for token in said.body):
         return {}
     words = [token.text for token in said.body if token.kind == "word"]
-    nouns = frozenset(map(stem, words)) - frozenset(map(stem, FUNCTION | PRONOUNS)) - GENERIC
+    meant = [word for word in words if word not in FUNCTION | PRONOUNS and stem(word) not in GENERIC | _FIGURES]
+    nouns = frozenset(map(stem, meant))
     plural = any(word in PLURALS or word == "results" for word in words)
     if nouns:
-        return _named(nouns, sources, plural=plural)
+        many = [source for source in sources if source.is_many or source.output(nouns)]
+        return _named(nouns, many if meant[-1].endswith("s") else sources, plural=plural)
+    if said.verb and not any(word in PRONOUNS for word in words):
+        return {}
     heard = [step for step in steps if step.profile.name not in SILENT]
     return _references(_leaves(steps) if plural else heard[-1:])
 

@@ -12,7 +12,7 @@ from agentsys.llm.offline.catalogue import Profile, profiles, weights
 from agentsys.llm.offline.clauses import LISTED, Clause, clause, clauses
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.outcome import SILENT
-from agentsys.llm.offline.sheet import Miss, Unknown
+from agentsys.llm.offline.sheet import Miss, Several, Unknown
 from agentsys.llm.offline.sources import Source, Step, of_input
 from agentsys.llm.offline.words import CONTROL, STORING
 from agentsys.llm.types import ToolDef
@@ -104,15 +104,14 @@ class Planner:
         """One draft, or several where the clause is about several things."""
         try:
             draft = self._best(said)
-        except Miss:
-            several = next((token for token in said.body if len(token.values) > 1), None)
-            if several is None:
-                raise
+        except Miss as miss:
             tools: list[Profile] = []
-            for single in _singles(said, several):
+            for single in _singles(said, miss):
                 draft = self._best(single, tools)
                 tools = [draft.step.profile]
                 yield draft
+            if not tools:
+                raise
             return
         groups = [source.group for source in draft.bound if source.group]
         group = groups[0] if len(groups) == 1 else 0
@@ -272,8 +271,16 @@ class Planner:
         return next(key for n in range(2, len(taken) + 3) if (key := f"{base}_{n}") not in taken)
 
 
-def _singles(said: Clause, several: Token) -> list[Clause]:
-    """The clause once for each of the things it is about."""
+def _singles(said: Clause, miss: Miss) -> list[Clause]:
+    """The clause once for each of the things that it is about; [] if it is about one."""
+    if isinstance(miss, Several):
+        return [
+            replace(said, body=tuple(token for token in said.body if token is one or token not in miss.tokens))
+            for one in miss.tokens
+        ]
+    several = next((token for token in said.body if len(token.values) > 1), None)
+    if several is None:
+        return []
     at = said.body.index(several)
     tokens = [replace(several, values=(value,), text=str(value)) for value in several.values]
     return [replace(said, body=(*said.body[:at], token, *said.body[at + 1 :])) for token in tokens]

@@ -1,6 +1,6 @@
 """The work sheet of one attempt: a clause, a tool, what is left to say and what is filled in."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from agentsys.llm.offline.catalogue import MAIN, Param, Profile
@@ -25,6 +25,14 @@ class Unknown(Miss):
     """The clause has words that the tool does not know."""
 
 
+class Several(Miss):
+    """The clause chooses several things where the tool takes one at a time."""
+
+    def __init__(self, tokens: Sequence[Token], score: float = 0.0) -> None:
+        super().__init__("it asks for several things at once", score)
+        self.tokens = tokens
+
+
 class Surroundings(Protocol):
     """What an attempt needs of the plan so far."""
 
@@ -44,7 +52,6 @@ class Sheet:
     def __init__(self, plan: Surroundings, profile: Profile, clause: Clause, *, named: bool, nested: bool) -> None:
         self.plan, self.profile, self.clause, self.named, self.nested = plan, profile, clause, named, nested
         self.left = [token for token in clause.body if token.text != profile.name.lower()]
-        self.said = {stem(token.text) for token in clause.body if token.kind == "word"}
         self.known: set[str] = set()  # stems that an argument has used up
         self.spoken: set[str] = set()  # stems that speak of an earlier output
         self.arguments: dict[str, Any] = {}
@@ -53,8 +60,12 @@ class Sheet:
         self.bound: list[Source] = []
         self.path: str | None = None
         self.kind = ""
+        self.chosen = False  # whether a word of the clause chose one of a parameter's values
         self.score = 0.0
         self._places = {token.start: place for place, token in enumerate(clause.body)}
+        # "to HTML" says what it is to become, not what it is.
+        becomes = ("to", "into", "as")
+        self.said = {stem(t.text) for t in clause.body if t.kind == "word" and self.before(t) not in becomes}
 
     def miss(self, reason: str) -> Miss:
         return Miss(reason, self.score)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentsys.llm.offline.catalogue import Param, Profile
-from agentsys.llm.offline.words import listed, stem, stems
+from agentsys.llm.offline.words import stem, stemmed, stems
 
 #: Kinds of value that a parameter of a kind takes as they are.
 TAKES = {
@@ -19,8 +19,8 @@ TAKES = {
     "any": ("text", "url", "list", "object", "scalar", "any"),
 }
 
-PAGES = listed("pag websit webpag sit html htm articl homepag")
-JSON = listed("json api schema openapi")
+PAGES = stemmed("page website webpage site html htm article homepage")
+JSON = stemmed("json api schema openapi")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,17 @@ def listed(words: str) -> frozenset[str]:
 _COUNTED = "one two three four five six seven eight nine ten eleven twelve"
 NUMBERS = {word: number for number, word in enumerate(_COUNTED.split(), 1)}
 #: Seconds in a unit of time, by its stem.
-UNITS = {"second": 1, "sec": 1, "s": 1, "minut": 60, "min": 60, "m": 60, "hour": 3600, "h": 3600, "hr": 3600}
+UNITS: dict[str, float] = {
+    "second": 1,
+    "sec": 1,
+    "s": 1,
+    "minut": 60,
+    "min": 60,
+    "m": 60,
+    "hour": 3600,
+    "h": 3600,
+    "hr": 3600,
+}
 UNITS |= {"day": 86_400, "week": 604_800, "millisecond": 0.001, "ms": 0.001}
 
 #: Words that carry a sentence and have no meaning that a tool could match.
@@ -22,7 +32,7 @@ FUNCTION = listed(
     "into on onto to from at by for with as using via about there here is are was were be been am do does did has have "
     "had having which who whom whose what what's it's how much often please whole entire full given following same "
     "complete resulting just again too out up over then and so called named inside within each or such would one "
-    "instead most yourself use"
+    "instead most yourself use back contain contains include includes tool"
 )
 #: Words before the verb that only lead up to it.
 LEADS = listed(
@@ -39,8 +49,6 @@ PREPOSITIONS = listed("in into on onto to from at by for with as of using given 
 TARGETS = listed("to into as onto in")
 PLURALS = listed("them they these those their both all each everything")
 PRONOUNS = PLURALS | listed("it its this that")
-#: Nouns for whatever came out before.
-GENERIC = listed("result outcom output respons valu data content thing answ")
 DETERMINERS = listed("the a an this that these those its their my our your each all every some any")
 ORDERED = listed("then afterwards afterward next finally lastly thereafter subsequently")
 #: What a plan has no words for: refused, never guessed.
@@ -48,13 +56,6 @@ CONTROL = listed(
     "if unless while whenever until otherwise else not never don't dont doesn't cannot can't no without except "
     "instead or nor either neither repeat loop every before twice maybe only"
 )
-#: Parts and choices: where a tool does not know the word, leaving it out would do something else.
-SELECTIVE = listed(
-    "first second third fourth last latest next previous top bottom half part begin start end chapter paragraph "
-    "section lin row column pag word sentenc titl introduction conclusion random newest oldest longest shortest"
-)
-#: Verbs of handing something over: they take a list or an object as text too.
-STORING = listed("writ sav stor put record post send submit notify log print echo publish push append")
 #: Verbs of reckoning, and their signs.
 SIGNS = {"add": "+", "sum": "+", "multiply": "*", "subtract": "-", "divid": "/"}
 #: Common verbs, which open a clause whether or not a tool knows them.
@@ -94,6 +95,7 @@ SYNONYMS = (
     "character letter char",
     "time clock date today current",
     "email mail e-mail",
+    "weekday day",
 )
 
 
@@ -125,6 +127,22 @@ def stems(text: str) -> frozenset[str]:
     """The stems of a name or a phrase, split at _ . and capitals too."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
     return frozenset(stem(word) for word in re.findall(r"[^\W_]+", spaced))
+
+
+def stemmed(words: str) -> frozenset[str]:
+    """Words written one after the other, as the set of their stems."""
+    return frozenset(map(stem, words.split()))
+
+
+#: Nouns for whatever came out before.
+GENERIC = stemmed("result outcome output response value data content thing answer")
+#: Parts and choices: where a tool does not know the word, leaving it out would do something else.
+SELECTIVE = stemmed(
+    "first second third fourth last latest next previous top bottom half part begin start end chapter paragraph "
+    "section line row column page word sentence title introduction conclusion random newest oldest longest shortest"
+)
+#: Verbs of handing something over: they take a list or an object as text too.
+STORING = stemmed("write save store put record post send submit notify log print echo publish push append")
 
 
 def _groups() -> dict[str, set[int]]:
