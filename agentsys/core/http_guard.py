@@ -22,6 +22,7 @@ from agentsys.core import addresses
 from agentsys.core.errors import AddressDenied
 
 MAX_ADDRESSES = 4  # of one name, tried in turn
+ELSEWHERE_S = 3.0  # for an address where another is left, such as one of IPv6 that leads nowhere
 _PORTS = {"http": 80, "https": 443}
 #: A name of letters, digits, - _ and dots, or an IPv6 address without a zone.
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]+")
@@ -81,7 +82,9 @@ class _Pinned(httpcore.AsyncNetworkBackend):
         *others, last = self._checked
         for address in others:
             try:
-                return await self._network.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._network.connect_tcp(
+                    address, port, min(timeout or ELSEWHERE_S, ELSEWHERE_S), local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout):
                 continue
         return await self._network.connect_tcp(last, port, timeout, local_address, socket_options)

@@ -191,9 +191,12 @@ def load() -> None:
 
 
 def _import(module: str) -> None:
+    before = dict(_tools)
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:  # whatever the user's module raises, the start must name it
+        _tools.clear()
+        _tools.update(before)  # or a second try would complain of what the first one left
         reason = f"{type(error).__name__}: {error}"
         raise ImproperlyConfigured(f"AGENTSYS_TOOL_MODULES: cannot import {module!r}: {reason}") from error
 

@@ -257,14 +257,19 @@ def test_a_users_module_adds_its_tools(module):
         "def broken(:",
         "raise SystemExit(3)",
         "from agentsys.tools import tool\n@tool(effect='pure')\ndef f(x): 'Doc.'",
+        "from agentsys.tools import tool\n@tool(effect='pure')\ndef f(x: int): 'Doc.'\n1 / 0",
         "from agentsys.tools import tool\n@tool(effect='pure', name='http.get')\ndef f(x: int): 'Doc.'",
         None,
     ],
-    ids=["import", "crash", "syntax", "exit", "untyped", "taken", "missing"],
+    ids=["import", "crash", "syntax", "exit", "untyped", "half", "taken", "missing"],
 )
 def test_a_broken_module_fails_the_start_with_its_name(module, source):
-    with pytest.raises(ImproperlyConfigured, match=r"AGENTSYS_TOOL_MODULES.*'broken_tools'"):
-        module("broken_tools", source)
+    before = set(registry._tools)
+    for _ in range(2):  # the second start fails for the same reason, not for what the first one left
+        with pytest.raises(ImproperlyConfigured, match=r"AGENTSYS_TOOL_MODULES.*'broken_tools'") as caught:
+            module("broken_tools", source)
+        assert "declared twice" not in str(caught.value) or "http.get" in str(caught.value)
+    assert set(registry._tools) == before
 
 
 # --- Faults of arguments --------------------------------------------------------------
