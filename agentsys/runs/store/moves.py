@@ -145,22 +145,23 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[
 
 
 def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
-    unknown = held["effect_started_at"] is not None
-    if unknown:
-        error: AgentSysError = OutcomeUnknown(
-            "The worker ended during a call that must not be repeated.", tool=held["tool"]
-        )
+    outcome = "crashed" if crashed else "released"
+    error: AgentSysError | None = None
+    if held["effect_started_at"] is not None:
+        error = OutcomeUnknown("The worker ended during a call that must not be repeated.", tool=held["tool"])
+    if change.run["status"] == RunStatus.CANCELLING:
+        # Nobody's word can change anything any more: the run ends, and the step says what is not known.
+        _move(change, held, StepStatus.CANCELLED, error=error, reason="run", outcome=outcome)
+    elif error is not None:
         change.park("outcome_unknown")
-        _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown", outcome=why)
-        change.event("step.waiting", held["key"], reason="outcome_unknown", error=told(error))
-    elif change.run["status"] == RunStatus.CANCELLING:
-        _move(change, held, StepStatus.CANCELLED, reason="run", outcome=why)
+        _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown")
+        change.event("step.waiting", held["key"], reason="outcome_unknown", error=told(error), why=why)
     elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
         poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
-        row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome="crashed")
+        row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome=outcome)
         _after_failure(change, row, Fault(poison, "poison"))
     else:
-        _move(change, held, StepStatus.READY, crashed=crashed, outcome="crashed" if crashed else "released")
+        _move(change, held, StepStatus.READY, crashed=crashed, outcome=outcome)
         change.event("step.released", held["key"], why=why)
         change.lanes.append(held["lane"])
 

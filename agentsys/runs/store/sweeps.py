@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
@@ -39,17 +41,29 @@ def reap_dead(is_dead: Callable[[str], bool]) -> list[str]:
 
 def _give_back(held: list[db.Row], why: str) -> list[str]:
     lanes: list[str] = []
-    for row in held:
-        lanes += db.retrying(
-            lambda row=row: moves.give_back(row["id"], row["run_id"], row["claim_token"], why=why)  # type: ignore[misc]
-        )
+
+    def give_back(row: db.Row) -> None:
+        lanes.extend(moves.give_back(row["id"], row["run_id"], row["claim_token"], why=why))
+
+    _each(held, give_back)
     return lanes
+
+
+def _each(rows: list[db.Row], work: Callable[[db.Row], object]) -> None:
+    """Do ``work`` for every row, so that one that cannot be moved does not keep the others from it."""
+    for row in rows:
+        try:
+            db.retrying(partial(work, row))
+        except (OperationalError, InterfaceError):  # the database is away: so it is for all
+            raise
+        except Exception:  # upkeep must go on whatever one row meets
+            logger.exception("could not move %s", row)
 
 
 def end_past_deadline() -> None:
     """Fail the runs whose deadline has passed."""
-    for row in db.rows(SQL["past_deadline"], limit=BATCH):
-        moves.stop(row["id"], reason="deadline", error=DeadlineExceeded())
+    late = db.rows(SQL["past_deadline"], limit=BATCH)
+    _each(late, lambda row: moves.stop(row["id"], reason="deadline", error=DeadlineExceeded()))
 
 
 def due_lanes(*, older_than_s: float) -> list[str]:
@@ -64,16 +78,19 @@ def repair_stuck() -> int:
         How many there were; any but 0 is a defect of the engine.
     """
     stuck = db.rows(SQL["stuck_runs"], limit=BATCH)
-    for row in stuck:
-        logger.error("run %s had no live step; repaired", row["id"])
-        with locked(row["id"]) as change:
-            counts = db.rows(SQL["recount"], run_id=row["id"])[0]
-            if counts["active_steps"]:
-                continue
-            change.run |= {name: counts[name] for name in ("open_steps", "active_steps")}
-            if counts["open_steps"] and not counts["waiting_steps"]:
-                change.stop(reason="error", error=AgentSysError("The run could not go on; retry it."))
+    _each(stuck, lambda row: _repair(row["id"]))
     return len(stuck)
+
+
+def _repair(run_id: UUID) -> None:
+    with locked(run_id) as change:
+        counts = db.rows(SQL["recount"], run_id=run_id)[0]
+        if counts["active_steps"]:
+            return
+        logger.error("run %s had no live step; repaired", run_id)
+        change.run |= {name: counts[name] for name in ("open_steps", "active_steps")}
+        if counts["open_steps"] and not counts["waiting_steps"]:
+            change.stop(reason="error", error=AgentSysError("The run could not go on; retry it."))
 
 
 def _mine(job: str) -> bool:
