@@ -87,7 +87,9 @@ class Stack:
         return ask(self.port, "/readyz")[0] == 200
 
     def what_is_missing(self) -> str:
-        return " ".join(ask(self.port, "/readyz")[1].split())[:500] or "it does not answer"
+        status, body = ask(self.port, "/readyz")
+        told = " ".join(body.split())[:500] if body.startswith("{") else f"/readyz answers {status or 'nothing'}"
+        return f"{told} (logs: {self.data_dir / 'logs'})"
 
     def services(self) -> Iterator[Service]:
         yield self.web()

@@ -40,11 +40,8 @@ def get(url: str, path: str, *, method: str = "GET", login: str = "") -> int:
 
 @pytest.fixture(scope="module")
 def up() -> Iterator[Up]:
-    with scratch() as folder:
-        stack = Up(folder).wait_until_ready()
-        yield stack
-        if stack.process.poll() is None:
-            assert stack.end(signal.SIGTERM) == 0
+    with scratch() as folder, Up(folder) as stack:
+        yield stack.wait_until_ready()
 
 
 # --- A stack that runs ----------------------------------------------------------------
@@ -75,9 +72,9 @@ def test_flower_wants_a_login_and_changes_nothing(up: Up) -> None:
 
 def test_a_second_up_in_the_same_folder_is_one_clear_line(up: Up) -> None:
     before = up.endpoints
-    second = Up(up.folder)
-    assert second.process.wait(UP_S) == 1
-    assert second.log.read_text() == f"CommandError: agentsys runs already in {up.folder}; stop it first\n"
+    with Up(up.folder) as second:
+        assert second.process.wait(UP_S) == 1
+        assert second.log.read_text() == f"CommandError: agentsys runs already in {up.folder}; stop it first\n"
     assert up.endpoints == before
 
 
@@ -103,10 +100,11 @@ def test_all_ends_in_order_and_the_next_start_keeps_the_password(up: Up) -> None
     assert up.end(signal.SIGINT) == 0
     assert not up.endpoints_file.exists()
 
-    again = Up(up.folder).wait_until_ready()
-    assert again.endpoints["password"] == password
-    assert password not in again.log.read_text()
-    again.end(signal.SIGKILL)  # and nothing is left when it cannot stop anything itself
+    with Up(up.folder) as again:
+        again.wait_until_ready()
+        assert again.endpoints["password"] == password
+        assert password not in again.log.read_text()
+        again.end(signal.SIGKILL)  # and nothing is left when it cannot stop anything itself
 
 
 # --- What is refused ------------------------------------------------------------------

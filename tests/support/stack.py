@@ -27,6 +27,15 @@ class Up:
             command = [sys.executable, "manage.py", "up", *options]
             self.process = Popen(command, cwd=ROOT, env=environment(folder, **environ), stdout=log, stderr=STDOUT)
 
+    def __enter__(self) -> "Up":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Whatever a failed test left."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(2 * STOP_S)
+
     def wait_until_ready(self) -> "Up":
         over = lambda: "agentsys is up" in self.log.read_text() or self.process.poll() is not None  # noqa: E731
         assert wait_until(over, timeout_s=UP_S), self.log.read_text()
