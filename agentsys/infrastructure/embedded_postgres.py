@@ -70,7 +70,8 @@ class Postgres(Server):
     def url(self) -> str:
         return f"postgresql://{ROLE}:{self.password()}@127.0.0.1:{self.port}/{DATABASE}"
 
-    def start(self, *, timeout_s: float = 60.0) -> str:
+    def start(self, *, timeout_s: float = 300.0) -> str:
+        """As Server.start; patient, because a recovery that is cut short begins again."""
         url = super().start(timeout_s=timeout_s)
         try:
             self._set_up_roles()

@@ -34,7 +34,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """A signal came while the stack was starting.  Not an Exception: nothing may swallow it."""
+    """A signal came while something was being started.  Not an Exception: nothing may swallow it."""
 
 
 class Supervisor:
@@ -54,7 +54,7 @@ class Supervisor:
         self._held: list[socket.socket] = []
         self._lock: int | None = None
         self._stopping, self._hurry = threading.Event(), threading.Event()
-        self._starting = True
+        self._interruptible = True  # a signal ends what we wait for, at once
         self._cut_logs_at = 0.0
         self._old_handlers: dict[signal.Signals, Any] = {}
 
@@ -66,7 +66,7 @@ class Supervisor:
         except BaseException:
             self.stop()
             raise
-        self._starting = False
+        self._interruptible = False
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,16 +75,21 @@ class Supervisor:
     def watch(self, *, until: Callable[[], bool] = lambda: False) -> None:
         """Restart what ends, until a signal comes or ``until`` says so."""
         while not self._stopping.wait(LOOK_EVERY_S) and not until():
-            told = [line for keeper in self.keepers if (line := keeper.look())]
-            for line in told:
-                self.say(line)
-            if told:
-                self._tell()
+            self._look_after_children()
             self._watch_groups()
             self._family.reap(self._pids())
             if self._family.parent_interrupted():
                 self._stopping.set()
             self._cut_logs()
+
+    def _look_after_children(self) -> None:
+        self._interruptible = True  # PostgreSQL's recovery may take a while
+        told = [line for keeper in self.keepers if (line := keeper.look())]
+        self._interruptible = False
+        for line in told:
+            self.say(line)
+        if told:
+            self._tell()
 
     @property
     def stop_asked(self) -> bool:
@@ -264,7 +269,7 @@ class Supervisor:
             self._hurry.set()
             return
         self._stopping.set()
-        if self._starting:
+        if self._interruptible:
             raise StopRequested
 
     def _pids(self) -> set[int]:

@@ -41,7 +41,7 @@ class Command(BaseCommand):
         except SetupFailed as error:
             raise CommandError(str(error)) from error
         except StopRequested:
-            raise CommandError("stopped before it was up") from None
+            raise CommandError("stopped while starting") from None
         if not well:
             raise CommandError("not every goal succeeded")
 

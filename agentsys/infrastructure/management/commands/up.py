@@ -60,7 +60,7 @@ class Command(BaseCommand):
         except SetupFailed as error:
             raise CommandError(str(error)) from error
         except StopRequested:
-            self._say("stopped before it was up")
+            self._say("stopped while starting")
 
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone; the stack goes on
