@@ -10,6 +10,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from agentsys import environment
+from agentsys.core import pool
 from agentsys.core.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -88,7 +89,7 @@ MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
-    "agentsys.dashboard.csp.AdminPolicyMiddleware",
+    "agentsys.dashboard.csp.admin_policy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -134,6 +135,7 @@ def _database(url: str) -> dict[str, Any]:
     options.setdefault("connect_timeout", 5)
     if pooled:  # a request or a step waits for a connection, it does not fail
         options["pool"] = {"min_size": 0, "max_size": ENV.db_pool_size, "timeout": 60, "max_idle": 60}
+        options["pool"] |= {"reconnect_timeout": pool.RECONNECT_TIMEOUT_S, "reconnect_failed": pool.keep_trying}
     return {
         "ENGINE": "django_prometheus.db.backends.postgresql",
         **{django: str(part.get(libpq, "")) for libpq, django in names.items()},

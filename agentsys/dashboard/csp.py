@@ -4,26 +4,39 @@ Unfold's Alpine evaluates expressions and sets inline styles.  What that needs i
 admin's pages are, and nowhere else: an unknown address below the same path stays strict.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.decorators import sync_and_async_middleware
 
+Handler = Callable[[HttpRequest], Any]
 #: A page, or a form with its faults; other answers are plain error pages or none.
-_ITS_OWN_PAGES = (200, 422)
+ITS_OWN_PAGES = (200, 422)
 
 
-class AdminPolicyMiddleware:
-    """Relaxes the policy of responses made by the admin.  Must come after django-csp's middleware."""
+@sync_and_async_middleware
+def admin_policy(get_response: Handler) -> Handler:
+    """Middleware that relaxes the policy of the admin's pages.  Must come after django-csp's.
 
-    sync_capable, async_capable = True, False
+    Of both kinds: one that is only synchronous would send every request through a thread.
+    """
+    if iscoroutinefunction(get_response):
+        asked = cast(Callable[[HttpRequest], Awaitable[HttpResponseBase]], get_response)
 
-    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
-        self.get_response = get_response
+        async def answer_later(request: HttpRequest) -> HttpResponseBase:
+            return relaxed(request, await asked(request))
 
-    def __call__(self, request: HttpRequest) -> HttpResponse:
-        response = self.get_response(request)
-        match = request.resolver_match
-        if match is not None and "admin" in match.app_names and response.status_code in _ITS_OWN_PAGES:
-            response._csp_replace = settings.ADMIN_CONTENT_SECURITY_POLICY  # type: ignore[attr-defined]
-        return response
+        return answer_later
+    return lambda request: relaxed(request, get_response(request))
+
+
+def relaxed(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """``response``, marked for django-csp when it is a page of the admin."""
+    match = request.resolver_match
+    if match is not None and "admin" in match.app_names and response.status_code in ITS_OWN_PAGES:
+        response._csp_replace = settings.ADMIN_CONTENT_SECURITY_POLICY  # type: ignore[attr-defined]
+    return response

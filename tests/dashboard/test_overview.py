@@ -4,9 +4,10 @@ import re
 from datetime import timedelta
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.conf import settings
 from django.db import connection
-from django.test import Client
+from django.test import AsyncClient, Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 from django.utils import timezone
@@ -137,3 +138,13 @@ def test_an_error_page_is_plain_and_tells_nothing(staff):
     missing = Client().get("/nowhere")
     assert (missing.status_code, settings.DEBUG) == (404, False)
     assert "Not here" in missing.content.decode()
+
+
+def test_under_asgi_the_policy_is_the_same(superuser, db):
+    async def ask(url):
+        client = AsyncClient()
+        client.cookies = superuser.client.cookies
+        return await client.get(url)
+
+    assert policy(async_to_sync(ask)("/admin/"))["script-src"] == "'self' 'unsafe-eval'"
+    assert policy(async_to_sync(ask)("/nowhere"))["script-src"] == "'self'"
