@@ -125,7 +125,7 @@ class ReadOnlyAdmin(ScopedAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        return self.found(queryset, search_term.strip()), False
+        return self.found(queryset, search_term.replace("\0", "").strip()), False
 
     def found(self, rows: QuerySet[Any], term: str) -> QuerySet[Any]:
         """``rows`` that a search for ``term`` means; all of them for an empty one."""

@@ -30,7 +30,12 @@ def context(request: HttpRequest) -> dict[str, Any]:
     now = timezone.now()
     runs = access.visible(request, Run.objects.all())
     steps = access.visible(request, Step.objects.all())
-    workers = list(Worker.objects.order_by("lane", "name")[:MAX_WORKERS])
+    seen = (
+        Worker.objects.order_by("lane", "name")
+        if access.may_somewhere(request, "workers.read")
+        else Worker.objects.none()
+    )
+    workers = list(seen[:MAX_WORKERS])
     return {
         "poll_s": POLL_S,
         "live": _live(runs),
