@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 
 from agentsys.core import backoff, db
-from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
+from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown, ToolFailed
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepStatus
@@ -173,7 +173,7 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequ
         Lanes to ring, or None when the step does not wait for this.
     """
     to = {"done": StepStatus.SUCCEEDED, "not_done": StepStatus.READY, "failed": StepStatus.FAILED}[outcome]
-    error = None if outcome != "failed" else AgentSysError("Somebody decided that the call has failed.")
+    error = None if outcome != "failed" else ToolFailed("Somebody decided that the call has failed.")
     with locked(run_id) as change:
         row = db.row(
             SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
