@@ -134,9 +134,9 @@ def wait(held: Held) -> Outcome:
 def _moment(text: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
+        moment = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidInput("until must be an ISO 8601 time.", until=repr(text)[:100]) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     if moment > datetime.now(UTC) + timedelta(seconds=MAX_WAIT_S):
         raise InvalidInput("until is more than a year away.", until=text)
     return moment

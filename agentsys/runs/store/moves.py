@@ -160,8 +160,9 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
         row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome=outcome)
         _after_failure(change, row, Fault(poison, "poison"))
-    else:
-        _move(change, held, StepStatus.READY, crashed=crashed, outcome=outcome)
+    else:  # with its reason: a timer that has run out stays so
+        at, reason = held["available_at"], held["reason"]
+        _move(change, held, StepStatus.READY, crashed=crashed, outcome=outcome, at=at, reason=reason)
         change.event("step.released", held["key"], why=why)
         change.lanes.append(held["lane"])
 
