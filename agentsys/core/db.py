@@ -13,11 +13,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from django.db import InterfaceError, OperationalError, connection
+from django.db.models import Model
 from psycopg import RawCursor
 from psycopg.pq import ExecStatus
 from psycopg.types.json import JsonbLoader
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
 Row = dict[str, Any]
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
 _PARAMETER = re.compile(r"%\((\w+)\)s")
@@ -78,6 +80,13 @@ def row(statement: Statement, /, **params: Any) -> Row | None:
     """The first row, or None."""
     found = rows(statement, **params)
     return found[0] if found else None
+
+
+def instance(model: type[M], row: Row) -> M:
+    """A row with all columns of ``model``, in any order, as its stored instance."""
+    made = model(**row)
+    made._state.adding, made._state.db = False, connection.alias
+    return made
 
 
 def release() -> None:

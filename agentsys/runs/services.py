@@ -8,8 +8,9 @@ from uuid import UUID
 from django.db import transaction
 
 from agentsys.accounts.models import User
-from agentsys.agents.models import AgentVersion, Mode
+from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.agents.plans import parse_plan
+from agentsys.core import db
 from agentsys.core.errors import (
     IdempotencyKeyReused,
     InvalidInput,
@@ -27,6 +28,7 @@ from .models import Run, Step
 from .store import moves
 from .store.change import jsonb
 from .store.create import NewSteps, insert_run, planning_step, steps_of
+from .store.sql import SQL
 from .submission import Submission
 
 OUTCOMES = ("done", "not_done", "failed")
@@ -54,15 +56,24 @@ def submit(
     version = _current_version(workspace_id, request.agent)
     steps = _first_steps(request, version)
     values = _values(request, version, user, idempotency_key)
-    with transaction.atomic():
-        made = insert_run(values, steps)
-        if made:
-            for name, content in request.files.items():
-                files.put(workspace_id=workspace_id, run_id=values["id"], name=name, content=content)
-    if not made:
+    run = _insert(values, steps, request.files)
+    if run is None:
         return _replayed(workspace_id, idempotency_key, values["request_digest"]), True
     dispatch.wake(steps.roots)
-    return get(workspace_id, values["id"]), False
+    run.agent_version = version
+    return run, False
+
+
+def _insert(values: Mapping[str, Any], steps: NewSteps, contents: Mapping[str, bytes]) -> Run | None:
+    """One statement and one commit; with files, one transaction."""
+    if not contents:
+        return insert_run(values, steps)
+    with transaction.atomic():
+        run = insert_run(values, steps)
+        if run is not None:
+            for name, content in contents.items():
+                files.put(workspace_id=run.workspace_id, run_id=run.pk, name=name, content=content)
+    return run
 
 
 def get(workspace_id: UUID, run_id: UUID) -> Run:
@@ -78,20 +89,19 @@ def get(workspace_id: UUID, run_id: UUID) -> Run:
 
 
 def _current_version(workspace_id: UUID, slug: str) -> AgentVersion:
-    found = (
-        AgentVersion.objects.select_related("agent")
-        .filter(agent__workspace_id=workspace_id, agent__slug=slug, current_of__isnull=False)
-        .first()
-    )
-    if found is None:
+    row = db.row(SQL["current_version"], workspace_id=workspace_id, slug=slug)
+    if row is None:
         raise NotFound(f"This workspace has no agent {slug[:50]!r} with a current version.", agent=slug[:50])
-    return found
+    agent = Agent(id=row["agent_id"], workspace_id=workspace_id, slug=slug)
+    version = db.instance(AgentVersion, row)
+    version.agent = agent
+    return version
 
 
 def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
     if request.plan is not None:
         tools: Mapping[str, ToolSpec] = allowed_tools(version)
-        most = int(max_steps({**version.limits, **request.limits}))
+        most = int(max_steps(_tighter(version.limits, request.limits)))
         return steps_of(parse_plan(request.plan, tools=tools, max_steps=most), tools)
     if version.mode == Mode.FIXED:
         fault = {"path": "plan", "code": "missing", "message": f"The agent {request.agent!r} runs only fixed plans."}
@@ -100,7 +110,7 @@ def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
 
 
 def _values(request: Submission, version: AgentVersion, user: User | None, key: str) -> dict[str, Any]:
-    limits = {**version.limits, **request.limits}
+    limits = _tighter(version.limits, request.limits)
     return {
         "id": uuid7(),
         "workspace_id": version.workspace_id,
@@ -119,6 +129,11 @@ def _values(request: Submission, version: AgentVersion, user: User | None, key: 
         "start_at": request.start_at,
         "deadline_s": _soonest(request.deadline_s, limits.get("time_s")),
     }
+
+
+def _tighter(agents: Mapping[str, float], asked: Mapping[str, float]) -> dict[str, float]:
+    """A submission may narrow its agent's limits, and never widen them."""
+    return {**asked, **{name: min(most, asked.get(name, most)) for name, most in agents.items()}}
 
 
 def _soonest(*seconds: float | None) -> float | None:
@@ -155,6 +170,8 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
     """
     if outcome not in OUTCOMES:
         raise InvalidInput(f"outcome is one of {', '.join(OUTCOMES)}.", outcome=str(outcome)[:50])
+    if not key.isprintable():  # NUL and lone surrogates: PostgreSQL would not even look
+        raise NotFound("The run has no such step.")
     lanes = moves.resolve(run.pk, key, outcome=outcome, result=clean(result) if outcome == "done" else None)
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:

@@ -89,6 +89,11 @@ INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
 SELECT %(workspace_id)s, %(run_id)s, e.seq, e.type, e.step, clock_timestamp(), e.data
   FROM jsonb_to_recordset(%(events)s::jsonb) AS e(seq int, type text, step text, data jsonb);
 
+-- name: current_version
+-- What new runs of an agent pin.
+SELECT v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.current_version_id
+ WHERE a.workspace_id = %(workspace_id)s AND a.slug = %(slug)s;
+
 -- name: insert_run
 -- One statement: the run, its steps, their edges, its first event; nothing at all when the key is taken.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
@@ -104,17 +109,17 @@ WITH run AS (
         0, 0, 0, 0, 0, 0, %(idempotency_key)s, %(request_digest)s, %(start_at)s::timestamptz,
         clock_timestamp() + make_interval(secs => %(deadline_s)s::float8), clock_timestamp())
     ON CONFLICT (workspace_id, idempotency_key) DO NOTHING
-    RETURNING id, workspace_id, priority, start_at, coalesce(start_at > statement_timestamp(), false) AS later
+    RETURNING *
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
         slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, 0, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.later THEN 'sleeping' ELSE 'ready' END,
-        CASE WHEN s.deps_left = 0 AND run.later THEN 'start_at' ELSE '' END, s.deps_left,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.start_at > statement_timestamp() THEN 'sleeping' ELSE 'ready' END,
+        CASE WHEN s.deps_left = 0 AND run.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false,
-        CASE WHEN s.deps_left = 0 AND run.later THEN run.start_at END, 0, 0, 0, '',
+        CASE WHEN s.deps_left = 0 AND run.start_at > statement_timestamp() THEN run.start_at END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
@@ -130,7 +135,7 @@ WITH run AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run
 )
-SELECT id FROM run;
+SELECT * FROM run;
 
 -- name: insert_steps
 -- New steps of a live run and their edges; under its lock.  Their parents are among them.

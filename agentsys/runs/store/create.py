@@ -11,6 +11,7 @@ from agentsys.agents.plan_types import NO_ANSWER, Plan, PlanStep
 from agentsys.core import db
 from agentsys.tools.registry import ToolSpec
 
+from ..models import Run
 from ..states import Lane, StepKind
 from .change import Change, jsonb
 from .sql import SQL
@@ -64,8 +65,8 @@ def _row(n: int, step: PlanStep, kind: StepKind, lane: Lane, effect: str, timeou
     }  # fmt: skip
 
 
-def insert_run(values: Mapping[str, Any], steps: NewSteps) -> bool:
-    """Write a run, its steps and its first event in one statement; False when its idempotency key is taken."""
+def insert_run(values: Mapping[str, Any], steps: NewSteps) -> Run | None:
+    """Write a run, its steps and its first event in one statement; None when its idempotency key is taken."""
     made = db.row(
         SQL["insert_run"],
         **values,
@@ -75,7 +76,7 @@ def insert_run(values: Mapping[str, Any], steps: NewSteps) -> bool:
         steps=Jsonb(steps.rows),
         edges=Jsonb(steps.edges),
     )
-    return made is not None
+    return db.instance(Run, made) if made else None
 
 
 def insert_steps(change: Change, steps: NewSteps) -> None:
