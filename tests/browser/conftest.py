@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.test import Client
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from agentsys.accounts.models import Membership, User, Workspace
 
-PASSWORD = "correct horse battery"
 #: Root has no sandbox, and nothing is to be asked of the world outside.
 FLAGS = (
     "--no-sandbox",
@@ -82,18 +83,17 @@ def _left(url: str, origin: str, wrong: list[str]) -> None:
 
 
 @pytest.fixture
-def sign_in(open_page: Callable[..., Page], workspace: Workspace) -> Callable[..., Page]:
-    """A page of somebody in this role, who has come in through the form."""
+def sign_in(open_page: Callable[..., Page], workspace: Workspace, live_server: Any) -> Callable[..., Page]:
+    """A page of somebody in this role, who is signed in already."""
 
     def make(role: str = "operator", **options: Any) -> Page:
-        user = User.objects.create_user(f"user-{User.objects.count()}", password=PASSWORD, is_staff=True)
+        user = User.objects.create(username=f"user-{User.objects.count()}", is_staff=True)
         Membership.objects.create(workspace=workspace, user=user, role=role)
+        client = Client()
+        client.force_login(user)
         page = open_page(**options)
-        page.goto("/admin/")
-        page.fill("input[name=username]", user.username)
-        page.fill("input[name=password]", PASSWORD)
-        page.click("button[type=submit]")
-        page.wait_for_selector("#overview")
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        page.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": live_server.url}])
         return page
 
     return make

@@ -3,6 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+from agentsys.accounts.models import User
 from agentsys.runs.store import claims
 
 pytestmark = pytest.mark.browser
@@ -27,10 +28,21 @@ def run_address(run) -> str:
     return f"/admin/runs/run/{run.pk}/change/"
 
 
-def test_a_person_signs_in_finds_a_run_and_reads_its_plan(sign_in, submit, worker, picture):
+def fill_in(page, name, password):
+    page.goto("/admin/")
+    page.fill("input[name=username]", name)
+    page.fill("input[name=password]", password)
+    page.click("button[type=submit]")
+
+
+def test_a_person_signs_in_finds_a_run_and_reads_its_plan(open_page, make_user, submit, worker, picture):
     run = worker.finish(submit(report_plan(), goal="Summarize the report and send it", labels={"team": "search"}))
     worker.finish(submit([echo("a"), {"key": "b", "tool": "test.fail"}], goal="Look up the prices"))
-    page = sign_in()
+    make_user("olga")
+    User.objects.update(is_staff=True)
+    page = open_page()
+    fill_in(page, "olga", "correct horse battery")
+    page.wait_for_selector("#overview")
     picture(page, "overview")
 
     page.click("#nav-sidebar-apps >> text=Runs")
@@ -50,10 +62,7 @@ def test_a_person_signs_in_finds_a_run_and_reads_its_plan(sign_in, submit, worke
 def test_a_wrong_password_stays_outside(open_page, make_user):
     make_user("olga")
     page = open_page()
-    page.goto("/admin/")
-    page.fill("input[name=username]", "olga")
-    page.fill("input[name=password]", "wrong")
-    page.click("button[type=submit]")
+    fill_in(page, "olga", "wrong")
 
     expect(page.locator("body")).to_contain_text("Please enter the correct")
     assert "/admin/login/" in page.url
@@ -127,6 +136,7 @@ def test_a_call_that_may_have_happened_is_decided(sign_in, submit, worker, pictu
     run = submit([charge, echo("receipt", "${charge}")], goal="Charge the card")
     worker.work()
     page = sign_in()
+    page.goto("/admin/")
 
     page.click("#overview >> text=charge")
     page.check("text=It happened")
