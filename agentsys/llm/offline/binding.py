@@ -117,6 +117,8 @@ def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
     turn = len(open_ones) if plural and open_ones else 1  # "compare them": one for each, the oldest first
     earlier = sheet.earlier()
     fitting = [source for source in _fitting(sheet, param) if source not in sheet.bound]
+    if earlier and earlier[0].file and param.kind in MAIN:  # what was just written: its content, at hand or read again
+        fitting = [source for source in fitting if source.name in earlier[0].made_of]
     if plural and turn == 1 and not sheet.bound:
         fitting = [s for s in fitting if s.is_many or s.group or s.results[0][1] == "any"]
     if len(fitting) >= turn:
@@ -130,8 +132,10 @@ def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
 
 
 def _unsaid(sheet: Sheet, param: Param) -> Source | None:
-    """Nothing is said: the newest output that fits, else an input if only one does."""
-    if param.kind not in MAIN or not param.required or sheet.bound:
+    """Nothing is said: the newest output that fits, else an input if only one does.  Not where a tool works on two
+    things: which of them is meant, nothing tells."""
+    alike = [other for other in sheet.profile.params if other.required and other.kind in MAIN]
+    if param.kind not in MAIN or not param.required or sheet.bound or len(alike) > 1:
         return None
     fitting = _fitting(sheet, param)
     if fitting or (source := _written(sheet, param)):

@@ -78,7 +78,10 @@ def clause(body: Sequence[Token], text: str, *, ordered: bool = False, joint: st
             break
     counting = _counting(words, at)
     if counting:
-        return Clause(text, "count", "count", tuple(body[counting:]), True, ordered, joint)
+        # "how many there are" speaks of what came before.
+        bare = all(word in FUNCTION for word in words[counting:])
+        them = (Token("word", "them", body[-1].end, body[-1].end),) if bare else ()
+        return Clause(text, "count", "count", (*body[counting:], *them), True, ordered, joint)
     rest = tuple(body[at:])
     if neutral or not words[at:] or not words[at] or words[at] in FUNCTION:
         meant = (token for n, token in enumerate(rest, at) if not (words[n] == "it" and words[n - 1] == "is"))

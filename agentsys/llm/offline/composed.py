@@ -6,7 +6,7 @@ from agentsys.llm.offline.sheet import Sheet
 from agentsys.llm.offline.words import SIGNS, stem, stemmed
 
 #: JMESPath of what a verb asks of a list or of a field; {} is the field, or @.
-QUERIES = {"count": "length({})", "list": "type({0}) == 'object' && keys({0}) || {0}", "sort": "sort({})"}
+QUERIES = {"count": "length({})", "list": "{} | (type(@) == 'object' && keys(@) || @)", "sort": "sort({})"}
 _GIVES = {"count": "scalar", "list": "list", "sort": "list"}
 _ENDS = {"first": "[:{}]", "top": "[:{}]", "last": "[-{}:]"}
 #: Words for all of a list, and for JSON itself: no fields.
@@ -69,7 +69,9 @@ def _query(sheet: Sheet, param: Param) -> None:
         return
     if len(fields) > 1 or (not fields and verb not in QUERIES):
         return
-    sheet.give(param, QUERIES.get(verb, "{}").format(fields[0].raw if fields else "@"))
+    whole = [token.raw for token in sheet.nouns() if stem(token.text) in _WHOLE]
+    field = fields[0].raw if fields else " || ".join([*whole[:1], "@"])  # {"items": […]} as well as […]
+    sheet.give(param, QUERIES.get(verb, "{}").format(field))
     sheet.known |= {stem(token.text) for token in fields} or _WHOLE
     sheet.kind = _GIVES.get(verb, "")
     sheet.score += WORTH if fields and stem(fields[0].text) not in sheet.plan.values else 0.0

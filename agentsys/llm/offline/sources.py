@@ -36,6 +36,7 @@ class Source:
     names: frozenset[str]  # stems that speak of it
     group: int = 0  # steps that one clause made for a list of things share a number
     file: str = ""  # the name of the file that it is
+    made_of: frozenset[str] = frozenset()  # keys of the steps whose outputs went into it
     is_web: bool = False  # came from an address
     is_page: bool = False  # HTML, as far as the goal says
     is_json: bool = False  # the same of JSON
@@ -125,7 +126,7 @@ class Step:
         file = next((str(v) for k, v in self.literals if k == "file" and results[0][1] == "file"), "")
         is_html = any(str(value).lower().endswith((".html", ".htm")) for _, value in self.literals)
         is_web, is_page, is_json = "url" in kinds, is_html or bool(kinds and PAGES & self.words), bool(JSON & own)
-        return Source(self.key, results, profile.outputs, names, self.group, file, is_web, is_page, is_json)
+        return Source(self.key, results, profile.outputs, names, self.group, file, self.uses, is_web, is_page, is_json)
 
 
 def of_input(value: Any) -> list[Source]:
