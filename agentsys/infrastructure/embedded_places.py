@@ -199,10 +199,5 @@ def scratch() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o711)
         yield path
-        remove_data(path)
-
-
-def remove_data(data_dir: Path) -> None:
-    """Delete what DATA_DIR keeps elsewhere, if anything; the rest goes with DATA_DIR itself."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree((data_dir / "data.location").read_text().strip(), ignore_errors=True)
+        for record in path.rglob("data.location"):  # a private TMPDIR: the data lives elsewhere
+            shutil.rmtree(record.read_text().strip(), ignore_errors=True)
