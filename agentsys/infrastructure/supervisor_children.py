@@ -15,7 +15,7 @@ from agentsys.infrastructure.processes import Process, SetupFailed
 STOP_S = 5.0  # for what has nothing to drain
 LANES = ("model", "network", "compute", "system")
 WEB_APP = "agentsys.asgi:application"
-REGISTERED = "SELECT pid FROM infrastructure_worker WHERE seen_at > clock_timestamp() - interval '1 minute'"
+REGISTERED = Path(__file__).with_name("sql").joinpath("supervisor.sql").read_bytes()
 
 
 class Service(Process):
