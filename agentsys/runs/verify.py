@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from uuid import UUID
 
 from django.db import connection, transaction
 
@@ -50,8 +51,16 @@ def _acknowledged(ids: Iterable[str] | None) -> Finding:
     if ids is None:
         return Finding("I1", text, None)
     asked = {line.strip() for line in ids if line.strip()}
-    there = {str(pk) for pk in Run.objects.filter(pk__in=asked).values_list("pk", flat=True)}
-    return _finding("I1", text, sorted(asked - there))
+    known = {line: pk for line in asked if (pk := _uuid(line))}
+    there = set(Run.objects.filter(pk__in=known.values()).values_list("pk", flat=True))
+    return _finding("I1", text, sorted(line for line in asked if known.get(line) not in there))
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _one(name: str, text: str) -> Finding:

@@ -49,6 +49,18 @@ def unguarded() -> Iterator[None]:
             sql(f"ALTER TABLE {table} ENABLE TRIGGER USER")
 
 
+@contextmanager
+def without_rule(table: str, name: str) -> Iterator[None]:
+    """Within, a CHECK is not there; afterwards all runs are gone, so that it can come back."""
+    rule = value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", name)
+    sql(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+    try:
+        yield
+    finally:
+        sql("DELETE FROM runs_run")
+        sql(f"ALTER TABLE {table} ADD CONSTRAINT {name} {rule}")
+
+
 def expire(run: Run) -> None:
     """The leases of a run's steps ran out a second ago."""
     sql(

@@ -40,9 +40,11 @@ SELECT DISTINCT lane FROM runs_step
 
 -- name: stuck_runs
 -- Live runs that nothing moves: no active step, no counterpart, not just made.  An alarm, and repaired.
+-- A run that waits needs a step that does; a paused one waits for a person.
 SELECT r.id FROM runs_run r
  WHERE r.finished_at IS NULL AND r.created_at < clock_timestamp() - interval '5 seconds'
-   AND r.status IN ('queued', 'running', 'cancelling')
+   AND (r.status IN ('queued', 'running', 'cancelling') OR (r.status = 'waiting' AND NOT EXISTS (
+           SELECT 1 FROM runs_step s WHERE s.run_id = r.id AND s.status = 'waiting')))
    AND NOT EXISTS (SELECT 1 FROM runs_step s
                     WHERE s.run_id = r.id AND s.status IN ('queued', 'ready', 'running', 'sleeping'))
  LIMIT %(limit)s;

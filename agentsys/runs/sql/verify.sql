@@ -1,10 +1,19 @@
 -- name: I2
--- one result a step, and at most one attempt of an unsafe step ended well
+-- one result a step, with its attempt and its event; an unsafe call started at most once a word that it had not happened
 SELECT step_id::text AS what FROM runs_attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING count(*) > 1
 UNION ALL
-SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded' AND s.attempt > 0
-   AND NOT EXISTS (SELECT 1 FROM runs_attempt a WHERE a.id = s.claim_token) AND s.reason = ''
-   AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved');
+SELECT run_id || ' ' || step FROM runs_event WHERE type = 'step.succeeded' GROUP BY run_id, step HAVING count(*) > 1
+UNION ALL
+SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded'
+   AND NOT EXISTS (SELECT 1 FROM runs_attempt a WHERE a.id = s.claim_token AND a.outcome = 'succeeded')
+   AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved')
+UNION ALL
+SELECT s.id::text FROM runs_step s
+  JOIN LATERAL (SELECT count(*) AS n FROM runs_attempt a
+                 WHERE a.run_id = s.run_id AND a.step_id = s.id AND a.outcome IN ('succeeded', 'waiting')) starts ON true
+  JOIN LATERAL (SELECT count(*) AS n FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
+                   AND e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done') again ON true
+ WHERE s.effect = 'unsafe' AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL));
 
 -- name: I3
 -- events of a run are 1..n
@@ -15,11 +24,11 @@ UNION ALL
 SELECT r.id::text FROM runs_run r WHERE NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = r.id);
 
 -- name: I4
--- deps_left of a blocked step is the number of its open parents
+-- deps_left is the number of open parents: above 0 while blocked, 0 for whatever has gone on
 SELECT c.id::text AS what FROM runs_step c
- WHERE c.status = 'blocked' AND c.deps_left <> (
-       SELECT count(*) FROM runs_stepedge e JOIN runs_step p ON p.id = e.parent_id
-        WHERE e.run_id = c.run_id AND e.child_id = c.id AND p.status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'));
+  LEFT JOIN (SELECT e.child_id, count(*) AS n FROM runs_stepedge e JOIN runs_step p ON p.id = e.parent_id
+              WHERE p.status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled') GROUP BY 1) open ON open.child_id = c.id
+ WHERE c.status NOT IN ('skipped', 'cancelled') AND c.deps_left <> coalesce(open.n, 0);
 
 -- name: I5
 -- a lease belongs to a running step and a running step has one
@@ -28,25 +37,26 @@ SELECT id::text AS what FROM runs_step
     OR (status = 'running' AND (claim_token IS NULL OR lease_owner = ''));
 
 -- name: I8
--- a finished run has no open step, and its counters say so; a live one's counters are true
+-- a finished run has no open step, and a run's counters are true
 SELECT r.id::text AS what FROM runs_run r
- WHERE r.finished_at IS NOT NULL AND (r.open_steps <> 0 OR EXISTS (
-       SELECT 1 FROM runs_step s WHERE s.run_id = r.id
-          AND s.status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')))
-UNION ALL
-SELECT r.id::text FROM runs_run r
   JOIN LATERAL (SELECT count(*) FILTER (WHERE status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')) AS open,
-                       count(*) FILTER (WHERE status IN ('queued', 'ready', 'running', 'sleeping')) AS active
+                       count(*) FILTER (WHERE status IN ('queued', 'ready', 'running', 'sleeping')) AS active,
+                       count(*) FILTER (WHERE status IN ('succeeded', 'failed')) AS done
                   FROM runs_step s WHERE s.run_id = r.id) n ON true
- WHERE r.finished_at IS NULL AND (n.open <> r.open_steps OR n.active <> r.active_steps);
+ WHERE n.open <> r.open_steps OR n.active <> r.active_steps OR n.done <> r.steps_done
+    OR (r.finished_at IS NOT NULL AND n.open <> 0);
 
 -- name: I9
--- every live run has a step that moves, a time, or a named counterpart
+-- every live run has a step that moves, a time, or a named counterpart; and its status says which
 SELECT r.id::text AS what FROM runs_run r
+  JOIN LATERAL (SELECT count(*) FILTER (WHERE status IN ('queued', 'ready', 'running')
+                                           OR (status = 'sleeping' AND available_at IS NOT NULL)) AS moves,
+                       count(*) FILTER (WHERE status = 'waiting' AND reason <> '') AS waits
+                  FROM runs_step s WHERE s.run_id = r.id) n ON true
  WHERE r.finished_at IS NULL
-   AND NOT EXISTS (SELECT 1 FROM runs_step s WHERE s.run_id = r.id AND (
-           s.status IN ('queued', 'ready', 'running') OR (s.status = 'sleeping' AND s.available_at IS NOT NULL)
-           OR (s.status = 'waiting' AND s.reason <> '')));
+   AND CASE r.status WHEN 'paused' THEN n.moves + n.waits = 0
+                     WHEN 'waiting' THEN n.moves > 0 OR n.waits = 0 OR r.reason = ''
+                     ELSE n.moves = 0 END;
 
 -- name: I11
 -- tries and crashes stay within their bounds

@@ -81,7 +81,11 @@ class Change:
         self.run["stop_reason"] = reason
         self._turn(RunStatus.CANCELLING, reason if error is None else "policy")
         self._cancelling = True
-        for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=step_reason):
+        self.cancel_open(step_reason)
+
+    def cancel_open(self, reason: str) -> None:
+        """Whatever is not running and has not ended -> cancelled."""
+        for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason):
             self.left(row["was"], StepStatus.CANCELLED)
             self.event("step.cancelled", row["key"])
 

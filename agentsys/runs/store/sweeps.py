@@ -11,6 +11,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
+from ..states import RunStatus
 from . import moves
 from .change import locked
 from .sql import SQL
@@ -89,7 +90,9 @@ def _repair(run_id: UUID) -> None:
             return
         logger.error("run %s had no live step; repaired", run_id)
         change.run |= {name: counts[name] for name in ("open_steps", "active_steps")}
-        if counts["open_steps"] and not counts["waiting_steps"]:
+        if change.run["status"] == RunStatus.CANCELLING:
+            change.cancel_open("run")
+        elif counts["open_steps"] and not counts["waiting_steps"]:
             change.stop(reason="error", error=AgentSysError("The run could not go on; retry it."))
 
 
