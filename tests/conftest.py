@@ -1,6 +1,6 @@
 """What every test may use: people, workspaces, agents, runs, and a worker in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,11 +32,9 @@ def _quickly_emptied() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_bell(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Bells are written down and nobody hears them."""
-    rung: list[str] = []
+def no_bell(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody hears a bell."""
     monkeypatch.setattr(django_settings, "DISPATCHER", "tests.support.worker.silent")
-    yield rung
 
 
 @pytest.fixture
@@ -66,7 +64,7 @@ def agent(workspace: Workspace) -> Agent:
 
 
 @pytest.fixture
-def submit(agent: Agent, no_bell: list[str]) -> Callable[..., Run]:
+def submit(agent: Agent, no_bell: None) -> Callable[..., Run]:
     """Record a run; ``steps`` is short for a plan of these steps."""
 
     def make(steps: list[dict[str, Any]] | None = None, *, key: str = "", **fields: Any) -> Run:

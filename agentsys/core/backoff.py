@@ -4,7 +4,7 @@ import random
 
 
 def half_jitter(failure: int, *, base_s: float, cap_s: float) -> float:
-    """Delay before the next try, drawn uniformly from the upper half of ``min(cap, base·2^(failure−1))``.
+    """Delay before the next try, drawn uniformly from the upper half of ``min(cap, base·2^(failure-1))``.
 
     Args:
         failure: The failure that has just happened, counted from 1.

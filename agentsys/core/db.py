@@ -7,7 +7,8 @@ costs more than PostgreSQL does (PERFORMANCE: a factor of 1.6 to 2.2).
 import random
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,8 @@ from django.db.models import Model
 from psycopg import RawCursor
 from psycopg.pq import ExecStatus
 from psycopg.types.json import JsonbLoader
+
+from agentsys.core.errors import DatabaseUnavailable
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -93,6 +96,23 @@ def release() -> None:
     """Give the connection back before work that needs none; keeps a persistent one."""
     if connection.settings_dict["OPTIONS"].get("pool") and not connection.in_atomic_block:
         connection.close()
+
+
+@contextmanager
+def lent() -> Iterator[None]:
+    """For a call in the middle of a tool: an absence of PostgreSQL is an error of the catalogue, and the
+    connection is given back.
+
+    Raises:
+        DatabaseUnavailable: the connection was lost or could not be made.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        connection.close()
+        raise DatabaseUnavailable from error
+    finally:
+        release()
 
 
 def retrying(work: Callable[[], T], *, tries: int = 4) -> T:

@@ -106,6 +106,12 @@ class StepTimeout(AgentSysError):
     code, http_status, retryable = "step_timeout", 504, True
 
 
+class DatabaseUnavailable(AgentSysError):
+    """PostgreSQL could not be reached; the step goes on when it is back."""
+
+    code, http_status, retryable, uses_attempt = "database_unavailable", 503, True, False
+
+
 class DeadlineExceeded(AgentSysError):
     """The run did not end before its deadline."""
 

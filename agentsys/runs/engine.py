@@ -85,11 +85,10 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
 
 def _do(held: Held) -> handlers.Outcome:
     try:
-        return handlers.HANDLERS[held.claim.kind](held)
+        with db.lent():
+            return handlers.HANDLERS[held.claim.kind](held)
     except AgentSysError as error:
         raise held.judged(error) from error
-    finally:
-        db.release()
 
 
 def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Completion:

@@ -88,21 +88,15 @@ class StepFiles:
         self._claim = claim
 
     def read(self, name: str) -> bytes:
-        try:
+        with db.lent():
             return read(self._claim.run_id, name)
-        finally:
-            db.release()
 
     def write(self, name: str, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else bytes(content)
         claim = self._claim
-        try:
+        with db.lent():
             put(workspace_id=claim.workspace_id, run_id=claim.run_id, name=name, content=data, step=claim)
-        finally:
-            db.release()
 
     def list(self) -> Listing:
-        try:
+        with db.lent():
             return listing(self._claim.run_id)
-        finally:
-            db.release()

@@ -70,10 +70,8 @@ def tool(held: Held) -> Outcome:
 
 def _ensure(held: Held) -> Callable[[], None]:
     def ensure() -> None:
-        try:
+        with db.lent():
             held.ensure()
-        finally:
-            db.release()
 
     return ensure
 

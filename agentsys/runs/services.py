@@ -154,7 +154,7 @@ def cancel(run: Run, *, user: User | None = None) -> Run:
     Raises:
         InvalidTransition: the run has already finished.
     """
-    if not moves.stop(run.pk, reason="user"):
+    if not moves.stop(run.pk, reason="user", by=_name(user)):
         run.refresh_from_db()
         raise InvalidTransition("The run has already finished.", run_id=str(run.pk), status=run.status)
     return get(run.workspace_id, run.pk)
@@ -172,7 +172,8 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
         raise InvalidInput(f"outcome is one of {', '.join(OUTCOMES)}.", outcome=str(outcome)[:50])
     if not key.isprintable():  # NUL and lone surrogates: PostgreSQL would not even look
         raise NotFound("The run has no such step.")
-    lanes = moves.resolve(run.pk, key, outcome=outcome, result=clean(result) if outcome == "done" else None)
+    told = clean(result) if outcome == "done" else None
+    lanes = moves.resolve(run.pk, key, outcome=outcome, result=told, by=_name(user))
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:
         raise NotFound(f"The run has no step {key[:64]!r}.")
@@ -180,3 +181,7 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
         raise InvalidTransition("The step does not wait for somebody's word.", step=key, status=step.status)
     dispatch.wake(lanes)
     return step
+
+
+def _name(user: User | None) -> str | None:
+    return user.get_username() if user else None

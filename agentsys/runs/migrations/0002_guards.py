@@ -10,7 +10,8 @@ BEGIN
         WHEN 'blocked'  THEN NEW.status IN ('queued', 'ready', 'running', 'skipped', 'cancelled')
         WHEN 'queued'   THEN NEW.status IN ('ready', 'running', 'skipped', 'cancelled')
         WHEN 'ready'    THEN NEW.status IN ('running', 'skipped', 'cancelled')
-        WHEN 'running'  THEN NEW.status IN ('succeeded', 'failed', 'sleeping', 'waiting', 'cancelled', 'queued', 'ready')
+        WHEN 'running'  THEN NEW.status IN
+            ('succeeded', 'failed', 'sleeping', 'waiting', 'cancelled', 'queued', 'ready')
         WHEN 'sleeping' THEN NEW.status IN ('queued', 'ready', 'cancelled', 'failed')
         WHEN 'waiting'  THEN NEW.status IN ('queued', 'ready', 'succeeded', 'failed', 'cancelled')
         ELSE false END)
@@ -35,7 +36,8 @@ BEGIN
         WHEN 'queued'     THEN NEW.status IN ('running', 'paused', 'cancelling', 'cancelled', 'failed')
         WHEN 'running'    THEN NEW.status IN ('waiting', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'waiting'    THEN NEW.status IN ('running', 'paused', 'succeeded', 'cancelling', 'cancelled', 'failed')
-        WHEN 'paused'     THEN NEW.status IN ('queued', 'running', 'waiting', 'succeeded', 'cancelling', 'cancelled', 'failed')
+        WHEN 'paused'     THEN NEW.status IN
+            ('queued', 'running', 'waiting', 'succeeded', 'cancelling', 'cancelled', 'failed')
         WHEN 'cancelling' THEN NEW.status IN ('cancelled', 'failed')
         ELSE false END)
     THEN

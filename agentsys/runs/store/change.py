@@ -72,16 +72,16 @@ class Change:
     def park(self, reason: str) -> None:
         self.run["parked_reason"] = reason
 
-    def stop(self, *, reason: str, error: AgentSysError | None, step_reason: str = "run") -> None:
+    def stop(self, *, reason: str, error: AgentSysError | None, by: str | None = None) -> None:
         """Cancel whatever is not running; the run ends failed (with ``error``) or cancelled once drained."""
         if self.run["status"] == RunStatus.CANCELLING:
             return
         if error is not None:
             self.run["error"], self.run["retryable"] = told(error), error.retryable
         self.run["stop_reason"] = reason
-        self._turn(RunStatus.CANCELLING, reason if error is None else "policy")
+        self._turn(RunStatus.CANCELLING, reason if error is None else "policy", **({"by": by} if by else {}))
         self._cancelling = True
-        self.cancel_open(step_reason)
+        self.cancel_open("run")
 
     def cancel_open(self, reason: str) -> None:
         """Whatever is not running and has not ended -> cancelled."""
@@ -151,9 +151,9 @@ class Change:
         else:
             self._turn(RunStatus.FAILED, "error")
 
-    def _turn(self, status: str, reason: str) -> None:
+    def _turn(self, status: str, reason: str, **data: Any) -> None:
         self.run["status"], self.run["reason"] = str(status), reason
-        self.event(f"run.{status}", reason=reason)
+        self.event(f"run.{status}", reason=reason, **data)
 
 
 def _outputs(run: db.Row) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         change.lanes.append(held["lane"])
 
 
-def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequence[str] | None:
+def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str | None = None) -> Sequence[str] | None:
     """waiting(outcome_unknown) -> succeeded, ready or failed, by somebody's word (done, not_done, failed).
 
     Returns:
@@ -183,7 +183,7 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequ
         if row is None:
             return None
         change.left(StepStatus.WAITING, to)
-        change.event("step.resolved", key, outcome=outcome)
+        change.event("step.resolved", key, outcome=outcome, by=by)
         if error is not None:
             _after_failure(change, row, Fault(error, "tool"))
         elif to == StepStatus.READY:
@@ -194,12 +194,12 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None) -> Sequ
     return change.lanes
 
 
-def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None) -> bool:
+def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None, by: str | None = None) -> bool:
     """Any live state -> cancelling, and on to cancelled or failed once nothing runs; False if it had ended."""
     with locked(run_id) as change:
         if change.is_final:
             return False
-        change.stop(reason=reason, error=error)
+        change.stop(reason=reason, error=error, by=by)
     return True
 
 
