@@ -1,6 +1,6 @@
 """What every test may use: people, workspaces, agents, runs, and a worker in this process."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
