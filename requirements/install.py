@@ -26,11 +26,10 @@ def main(kind: str) -> None:
         fail(f"Python 3.11 or newer is needed, and this is {sys.version.split()[0]} ({sys.executable})")
     if installed(kind):
         return
-    with (ROOT / ".venv.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
-        if not installed(kind):
-            install(kind)
-    (ROOT / ".venv.lock").unlink(missing_ok=True)
+    lock = os.open(LOCKS, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)  # two makes at once: the second finds the work done
+    if not installed(kind):
+        install(kind)
 
 
 def installed(kind: str) -> bool:
