@@ -2,7 +2,8 @@
 
 In a threads pool all of it runs in the main process.  In a prefork pool the main process only
 supervises: each child keeps the leases of its own steps, one elected child polls the lane.  One
-elected process of the whole host sweeps.  The file locks that elect are in ``DATA_DIR/locks``.
+elected process of each host sweeps: only there can be seen which of its processes are dead.  The
+file locks that elect are in ``DATA_DIR/locks``.
 
 No connection is made before a fork: neither the database's nor Redis's may be shared.
 """
@@ -18,6 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
+from agentsys.core import procs
 from agentsys.llm import client
 from agentsys.tools import registry as tools
 from workers import dispatch, ending
@@ -60,7 +62,7 @@ class Process:
             row=self.row,
             slots=1 if plan.prefork else plan.slots,
             polling=plan.election(f"poll-{plan.hostname}"),
-            sweeping=plan.election("sweep"),
+            sweeping=plan.election(f"sweep-{procs.of(plan.main_pid).host}"),
             is_stopping=flag.is_up,
         )
         self._heartbeat = Heartbeat(self._end if plan.prefork else None)

@@ -108,6 +108,14 @@ def test_a_worker_serves_one_lane_that_there_is():
         assert "usage: python -m workers" in ran.stderr
 
 
+def test_a_broken_tool_module_stops_the_start_by_its_name():
+    environ = {**os.environ, "AGENTSYS_TOOL_MODULES": "no.such_module"}
+    command = [sys.executable, "-m", "workers", "system"]
+    ran = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert "agentsys: AGENTSYS_TOOL_MODULES: cannot import 'no.such_module'" in ran.stderr
+
+
 def test_settings_of_celery_are_those_the_engine_relies_on():
     conf = app.conf
     assert conf.task_acks_late is False
