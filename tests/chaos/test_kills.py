@@ -5,6 +5,7 @@ A witness file, which only the tools write to, says how often each unsafe call r
 
 import contextlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -140,7 +141,7 @@ def witness(tmp_path: Path) -> Path:
     return tmp_path / "witness.log"
 
 
-@pytest.mark.parametrize("seed", [3])
+@pytest.mark.parametrize("seed", [int(n) for n in os.environ.get("CHAOS_SEEDS", "1").split(",")])
 def test_everything_ends_once_whatever_is_killed(tmp_path, witness, seed):
     dice = random.Random(seed)
     witness.touch()

@@ -1,0 +1,76 @@
+"""What README.md tells a newcomer to type is typed here, on a stack started as it says."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.stack import ROOT, Up
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
+README = (ROOT / "README.md").read_text()
+
+
+def shell_blocks() -> dict[str, str]:
+    """The commands marked ``<!-- run: name -->``, by name."""
+    return dict(re.findall(r"<!-- run: ([\w ]+) -->\n```sh\n(.*?)```", README, re.DOTALL))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with the README's tool module, and a stack whose data is in its ``.agentsys``."""
+    made = tmp_path_factory.mktemp("newcomer")
+    (made / ".agentsys").mkdir()
+    [tools] = re.findall(r"```python\n# my_tools\.py\n(.*?)```", README, re.DOTALL)
+    (made / "my_tools.py").write_text(tools)
+    up = Up(made / ".agentsys", AGENTSYS_TOOL_MODULES="my_tools", PYTHONPATH=str(made)).wait_until_ready()
+    yield made
+    up.end(signal.SIGINT)
+
+
+def typed(folder: Path, commands: str) -> str:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_first_goal_gives_its_events_and_its_result(folder):
+    said = typed(folder, shell_blocks()["first goal"])
+
+    assert "event: run.succeeded" in said
+    assert "'agents'" in said.splitlines()[-1]
+
+
+FOLLOW = """
+ended() {
+  curl -sfN "$API/runs/$1/events" -H "Authorization: Bearer $TOKEN" -H 'Accept: text/event-stream' >/dev/null
+  curl -sf "$API/runs/$1" -H "Authorization: Bearer $TOKEN"; echo
+}
+"""
+SHOUT = """
+goal='{"goal": "shout \\"hello\\""}'
+ended $(curl -sf "$API/runs" -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d "$goal" | field id)
+"""
+
+
+def test_the_fixed_plan_and_the_tool_of_ones_own_work(folder):
+    blocks = shell_blocks()
+    login = blocks["first goal"].split("RUN=$(")[0]
+    plan = f"ended $({blocks['fixed plan'].rstrip()} | field id)\n"
+
+    shouted, planned = typed(folder, login + FOLLOW + SHOUT + plan).splitlines()
+
+    assert json.loads(shouted)["result"] == "HELLO"
+    assert json.loads(planned)["result"] == {"two": 2, "primes": [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]}
+
+
+def test_every_command_it_names_exists(folder):
+    targets = set(re.findall(r"\bmake ([a-z]+)", README))
+    known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) | {"base", "dev"}
+    assert targets <= known | {"and"}
