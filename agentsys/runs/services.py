@@ -1,5 +1,6 @@
 """Use cases: what people and programs ask of runs.  REST, admin and command line all call these."""
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -67,11 +68,17 @@ def submit(
 def _insert(values: Mapping[str, Any], steps: NewSteps, contents: Mapping[str, bytes]) -> Run | None:
     """One statement and one commit; with files, one transaction."""
     if not contents:
-        return insert_run(values, steps)
+        return db.retrying(lambda: insert_run(values, steps))
+    return db.retrying(lambda: _insert_with_files(values, steps, contents))
+
+
+def _insert_with_files(values: Mapping[str, Any], steps: NewSteps, contents: Mapping[str, bytes]) -> Run | None:
+    # In the order of their content, whose rows are shared: another order would lock them crosswise.
+    in_order = sorted(contents.items(), key=lambda named: hashlib.sha256(named[1]).digest())
     with transaction.atomic():
         run = insert_run(values, steps)
         if run is not None:
-            for name, content in contents.items():
+            for name, content in in_order:
                 files.put(workspace_id=run.workspace_id, run_id=run.pk, name=name, content=content)
     return run
 
