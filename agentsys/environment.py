@@ -96,7 +96,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
     values = {**_dotenv(environ), **environ}
     given = _own_names(values)
     try:
-        return Environment(**given)
+        return Environment.model_validate(given)
     except ValidationError as error:
         lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg']}" for e in error.errors()]
         raise ImproperlyConfigured("; ".join(lines)) from None

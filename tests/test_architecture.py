@@ -16,8 +16,12 @@ CODE = sorted(
     for path in (ROOT / folder).rglob("*.py")
     if "migrations" not in path.parts
 )
-BELOW_EDGES = [path for path in CODE if path.parts[len(ROOT.parts)] == "agentsys" and len(path.parts) > len(ROOT.parts) + 2
-               and path.parts[len(ROOT.parts) + 1] not in ("api", "dashboard", "observability")]  # fmt: skip
+EDGES = {"api", "dashboard", "observability"}
+BELOW_EDGES = [
+    path
+    for path in CODE
+    if len(parts := path.relative_to(ROOT).parts) > 2 and parts[0] == "agentsys" and parts[1] not in EDGES
+]
 WEB = ("django.http", "django.shortcuts", "django.contrib.admin", "django.views", "django.urls")
 #: Celery features whose work is the engine's; see ENGINE, "What Celery does".
 BANNED = re.compile(

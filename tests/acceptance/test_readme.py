@@ -55,7 +55,8 @@ ended() {
 """
 SHOUT = """
 goal='{"goal": "shout \\"hello\\""}'
-ended $(curl -sf "$API/runs" -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d "$goal" | field id)
+submit() { curl -sf "$API/runs" -H "Authorization: Bearer $TOKEN" -H 'Content-Type: application/json' -d "$1"; }
+ended $(submit "$goal" | field id)
 """
 
 
