@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -100,7 +100,8 @@ def _handler(model: ModelServer) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             model.headers.append({name.lower(): value for name, value in self.headers.items()})
             model.requests.append({"path": self.path, **json.loads(body)})
-            self._send(model.next())
+            with suppress(ConnectionError):  # the client has gone
+                self._send(model.next())
 
         def _send(self, reply: Reply) -> None:
             time.sleep(reply.delay_s)  # the slowness that the script asks for

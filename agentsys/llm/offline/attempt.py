@@ -6,13 +6,14 @@ from agentsys.llm.offline import binding, composed, literals
 from agentsys.llm.offline.catalogue import MAIN, Profile
 from agentsys.llm.offline.clauses import LISTED, Clause
 from agentsys.llm.offline.lexer import Token
-from agentsys.llm.offline.sheet import Miss, Sheet, Surroundings, Unknown
-from agentsys.llm.offline.sources import PAGES, Source, Step
+from agentsys.llm.offline.sheet import REFERRING, Miss, Sheet, Surroundings, Unknown
+from agentsys.llm.offline.sources import PAGES, Step
 from agentsys.llm.offline.words import FUNCTION, GENERIC, SELECTIVE, SIGNS, likeness, stem, stemmed, stems
 
 EXACT, SYNONYM, NONE = 2.0, 1.2, 0.5  #: what a verb is worth
 COST_OF_STEP, COST_OF_WORD = 0.3, 0.6
 _PLACES = PAGES | stemmed("file document text report paper essay story note log")
+_FILLERS = stemmed("request call")
 _ADDRESSES = stemmed("url link address")
 
 
@@ -23,7 +24,7 @@ class Draft:
     step: Step
     inserted: list[Step]
     score: float
-    bound: list[Source]
+    group: int  # of the outputs that it may be about in turn; 0 if it is about one
 
 
 def draft(plan: Surroundings, profile: Profile, clause: Clause, *, named: bool = False, nested: bool = False) -> Draft:
@@ -44,9 +45,14 @@ def draft(plan: Surroundings, profile: Profile, clause: Clause, *, named: bool =
         _check_words(sheet)
         _check_required(sheet)
     except Miss as miss:
-        miss.score += sheet.near()
+        near = sheet.near()
+        if not near and not clause.verb:
+            raise Miss("no tool answers this", -1.0) from None
+        miss.score += near
         raise
-    return Draft(_step(sheet), sheet.inserted, sheet.score, sheet.bound)
+    groups = [source.group for source in sheet.bound if source.group]
+    group = groups[0] if sheet.spread and len(groups) == 1 else 0
+    return Draft(_step(sheet), sheet.inserted, sheet.score, group)
 
 
 def _verb(sheet: Sheet) -> float:
@@ -80,7 +86,7 @@ def _check_places(sheet: Sheet) -> None:
     for token in sheet.left:
         if token.values:
             raise sheet.miss(f"{sheet.profile.name} has no place for {token.text[:80]}")
-        if token.text in ("it", "them", "they", "its", "their") and not sheet.bound:
+        if token.text in REFERRING and not sheet.referred:
             raise sheet.miss(f'"{token.text}" does not speak of anything before it')
 
 
@@ -88,13 +94,13 @@ def _check_words(sheet: Sheet) -> None:
     """Every word is known to the tool, or describes what is fetched."""
     words = [t for t in sheet.nouns() if stem(t.text) not in sheet.known | GENERIC]
     fits = {token: likeness(stem(token.text), sheet.profile.nouns.keys()) for token in words}
-    familiar = sheet.spoken | _place_words(sheet) | sheet.profile.verbs
+    familiar = sheet.spoken | _place_words(sheet) | sheet.profile.verbs | _FILLERS
     unknown = [token for token in words if not fits[token] and stem(token.text) not in familiar]
     if unknown and not _describes(sheet, unknown):
         named = ", ".join(f'"{token.text[:40]}"' for token in unknown[:3])
         asked = f'nothing that can "{sheet.clause.word}"' if sheet.clause.word else "no tool that fits"
         raise Unknown(f"{asked} knows {named}", sheet.score - 0.5 * len(unknown))
-    hits = sum(sheet.weight(stem(token.text)) if fit == 1 else fit / 2 for token, fit in fits.items())
+    hits = sum(sheet.weight(stem(token.text)) if fit == 1 else fit / 4 for token, fit in fits.items())
     if not (hits or sheet.arguments or sheet.named or sheet.clause.verb in sheet.profile.called):
         raise Miss("it does not say what", sheet.score - 1)
     if sheet.path == "count" and 1 not in fits.values() and not sheet.chosen:
@@ -146,6 +152,9 @@ def _path(sheet: Sheet, words: frozenset[str]) -> str | None:
     for name in sheet.profile.outputs:
         if any(own < stems(name) for own in filled):
             return name
-    named = [name for name in sheet.profile.outputs if stems(name) <= words]
+    exact = [name for name in sheet.profile.outputs if stems(name) <= words]
+    alike = [name for name in sheet.profile.outputs if all(likeness(word, words) for word in stems(name))]
+    longer = [name for name in alike if any(stems(name) > stems(other) for other in exact)]  # "unique words"
+    named = longer or exact
     longest = [name for name in named if not any(stems(name) < stems(other) for other in named)]
     return longest[0] if len(longest) == 1 else None

@@ -1,8 +1,10 @@
 """What the tool works on: "it", "the links", a file or an address to be read first, or what was last spoken of."""
 
+from dataclasses import replace
+
 from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.lexer import Token
-from agentsys.llm.offline.sheet import Sheet
+from agentsys.llm.offline.sheet import Miss, Sheet
 from agentsys.llm.offline.sources import PAGES, Source
 from agentsys.llm.offline.words import PLURALS, STORING, stem
 
@@ -26,9 +28,10 @@ def bind(sheet: Sheet) -> None:
         if param.kind == "text" and _is_page(sheet, source):
             source = sheet.plan.readable(source, sheet.inserted)
         if not (value := value_of(sheet, source, param)):
-            raise sheet.miss(f"{sheet.profile.name} does not take what {source.name} gives")
-        sheet.give(param, value)
-        sheet.bound.append(source)
+            raise Miss(f"{sheet.profile.name} does not take what {source.name} gives", sheet.score - 1)
+        if not _together(sheet, param, source):
+            sheet.give(param, value)
+            sheet.bound.append(source)
         _address(sheet, source)
 
 
@@ -43,10 +46,10 @@ def value_of(sheet: Sheet, source: Source, param: Param) -> str:
 
 
 def _is_wanted(sheet: Sheet, param: Param) -> bool:
-    """An optional parameter is filled only by what is spoken of."""
+    """An optional parameter is filled only by what is spoken of, and if nothing else can be what that is for."""
     literal = any(token.kind in ("url", "file") for token in sheet.left)
     spoken = literal or sheet.nested or bool(sheet.pronoun() or _spoken_of(sheet))
-    return param.kind in ("text", "any") and spoken
+    return param.kind in ("text", "any") and spoken and not sheet.works_on_something
 
 
 def _is_page(sheet: Sheet, source: Source) -> bool:
@@ -64,15 +67,32 @@ def _address(sheet: Sheet, source: Source) -> None:
 def _as_list(sheet: Sheet, param: Param) -> bool:
     """``them`` as one list: the outputs of all the steps that one clause made."""
     token = sheet.pronoun()
-    if param.kind != "array" or token is None or token.text not in PLURALS:
+    if param.kind != "array" or token is None or not sheet.is_plural(token):
         return False
-    group = next((source.group for source in sheet.earlier() if source.group), 0)
-    members = [source for source in reversed(sheet.earlier()) if group and source.group == group]
-    if members:
+    newest = next((source for source in sheet.earlier() if source.group), None)
+    if newest:
+        members = _members(sheet, newest)
         sheet.give(param, [source.value(_TEXT) or source.reference() for source in members])
         sheet.bound += members
-        sheet.use(token)
-    return bool(members)
+        sheet.refer(token)
+    return newest is not None
+
+
+def _together(sheet: Sheet, param: Param, source: Source) -> bool:
+    """``write the counts to counts.txt``: what is handed over is handed over once, all of it."""
+    if not (sheet.spread and source.group and sheet.clause.verb in STORING):
+        return False
+    members = _members(sheet, source)
+    values = [value_of(sheet, member, param) for member in members]
+    sheet.give(param, "\n".join(values) if param.kind == "text" else values)
+    sheet.bound += members
+    return True
+
+
+def _members(sheet: Sheet, source: Source) -> list[Source]:
+    """The source and those of its group, oldest first, each seen as it is."""
+    group = [other for other in reversed(sheet.earlier()) if other.group == source.group]
+    return [replace(other, results=source.results) for other in group]
 
 
 def _find(sheet: Sheet, param: Param) -> Source | None:
@@ -80,7 +100,8 @@ def _find(sheet: Sheet, param: Param) -> Source | None:
         body, sheet.left = tuple(token for token in sheet.left if token.text not in (":", ",")), []
         return sheet.plan.nested(body, sheet.profile, sheet.inserted)
     places = [token for token in sheet.left if token.kind in ("url", "file")]
-    if places and param.kind in MAIN:
+    loads_it = sheet.clause.verb and not sheet.clause.word  # this clause was made to read it
+    if places and param.kind in MAIN and not loads_it:
         if len(places[0].values) > 1:
             raise sheet.miss(f"{sheet.profile.name} takes one of them at a time")
         sheet.use(places[0])
@@ -102,6 +123,7 @@ def _by_noun(sheet: Sheet, param: Param) -> Source | None:
         part = source.part(stem(token.text))
         if value_of(sheet, part, param):
             sheet.spoken |= {stem(other.text) for named, other in found if named is source}
+            sheet.spread = sheet.is_plural(token)
             return part
         if part.is_many and stem(token.text) not in sheet.profile.nouns:
             raise sheet.miss(f'"{token.text}" is a list or an object, and {sheet.profile.name} takes text')
@@ -112,7 +134,7 @@ def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
     """The newest output that fits; "them" are several or a list."""
     if not (token := sheet.pronoun()):
         return None
-    plural = token.text in PLURALS
+    plural = sheet.is_plural(token)
     open_ones = [other for other in sheet.unfilled() if other.required and other.kind == param.kind]
     turn = len(open_ones) if plural and open_ones else 1  # "compare them": one for each, the oldest first
     earlier = sheet.earlier()
@@ -120,13 +142,15 @@ def _by_pronoun(sheet: Sheet, param: Param) -> Source | None:
     if earlier and earlier[0].file and param.kind in MAIN:  # what was just written: its content, at hand or read again
         fitting = [source for source in fitting if source.name in earlier[0].made_of]
     if plural and turn == 1 and not sheet.bound:
-        fitting = [s for s in fitting if s.is_many or s.group or s.results[0][1] == "any"]
+        several = [s for s in fitting if s.is_many or s.group or s.results[0][1] == "any"]
+        fitting = several if several or token.text in PLURALS else fitting  # "the contents" may be one
     if len(fitting) >= turn:
         sheet.score -= COST_OF_SKIP * min(earlier.index(fitting[0]), 3)
-        sheet.use(*[token] if turn == 1 else [])
+        sheet.refer(*[token] if turn == 1 else [])
+        sheet.spread = plural and turn == 1
         return fitting[turn - 1]
-    if source := _written(sheet, param):
-        sheet.use(token)
+    if token.text not in PLURALS and (source := _written(sheet, param)):
+        sheet.refer(token)
         return source
     raise sheet.miss(f'nothing before it gives what "{token.text}" should be for {sheet.profile.name}')
 
@@ -138,6 +162,7 @@ def _unsaid(sheet: Sheet, param: Param) -> Source | None:
     if param.kind not in MAIN or not param.required or sheet.bound or len(alike) > 1:
         return None
     fitting = _fitting(sheet, param)
+    sheet.spread = bool(fitting)
     if fitting or (source := _written(sheet, param)):
         return fitting[0] if fitting else source
     given = [s for s in sheet.plan.sources(()) if s.name == "input" and value_of(sheet, s, param)]

@@ -13,6 +13,7 @@ from agentsys.llm.offline.lexer import Token, tokens
 from agentsys.llm.offline.words import (
     DETERMINERS,
     FUNCTION,
+    GENERIC,
     KNOWN_VERBS,
     LEADS,
     NEUTRAL,
@@ -20,10 +21,12 @@ from agentsys.llm.offline.words import (
     PREPOSITIONS,
     PRONOUNS,
     stem,
+    stemmed,
 )
 
 LISTED = ("url", "file", "quote")
 _ORDINALS = frozenset(["first", "second", "third", "last", "next"])
+_READ = stemmed("file document page address url say")  #: words for what is read, and for what it says
 _JOINTS = (",", "and", "&", "but")
 _ENDS = (".", "!", "?", ";")
 _OPENERS = frozenset(["how", "if", "unless", "don't", "not", "never", "do"]) | NEUTRAL
@@ -89,6 +92,15 @@ def clause(body: Sequence[Token], text: str, *, ordered: bool = False, joint: st
     return Clause(text, stem(words[at]), words[at], rest[1:], False, ordered, joint)
 
 
+def as_reading(said: Clause) -> Clause:
+    """ "show me a.txt", "what is in <address>": to answer with it is to read it."""
+    words = [token for token in said.body if token.kind == "word" and token.text not in FUNCTION]
+    places = [token for token in said.body if token.kind in ("url", "file")]
+    if said.verb or not places or any(stem(token.text) not in GENERIC | _READ for token in words):
+        return said
+    return replace(said, verb="read", word="read", body=tuple(places))
+
+
 def _leads_up(words: list[str], at: int) -> bool:
     word, following = words[at], words[at + 1 : at + 2]
     if word in ("the", "these", "those"):
@@ -100,6 +112,8 @@ def _leads_up(words: list[str], at: int) -> bool:
 def _counting(words: list[str], at: int) -> int:
     """Where the object begins of "[find] how many …" or "[get] the number of …"; 0 if it is neither."""
     for start in range(max(at - 1, 0), min(at + 3, len(words))):
+        if words[start : start + 3] == ["how", "many", "times"]:
+            return start + 3
         if words[start] == "how" and words[start + 1 : start + 2] in (["many"], ["often"]):
             return start + 2
         if words[start] in ("number", "amount") and words[start + 1 : start + 2] == ["of"]:

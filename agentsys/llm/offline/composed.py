@@ -32,12 +32,24 @@ def _sum(sheet: Sheet, param: Param) -> None:
     """``add 3 and 4``, ``multiply it by 5``: operands in their order, joined by the verb's sign."""
     sign = SIGNS.get(sheet.clause.verb)
     tokens = [t for t in sheet.left if t.kind in ("number", "expression") or t is sheet.pronoun()]
+    if sign and len(tokens) == 1 and sheet.is_plural(tokens[0]):
+        _total(sheet, param, tokens[0], sign)
     if not sign or len(tokens) < 2:
         return
     if any(sheet.before(token) == "from" for token in tokens):
         tokens.reverse()
     sheet.give(param, f" {sign} ".join(_operand(sheet, token) for token in tokens))
-    sheet.use(*tokens)
+    sheet.refer(*tokens)
+
+
+def _total(sheet: Sheet, param: Param, token: Token, sign: str) -> None:
+    """``add both results``: the numbers of all the steps of one group."""
+    newest = next((source for source in sheet.earlier() if source.group and source.value(_NUMBER)), None)
+    members = [other for other in reversed(sheet.earlier()) if newest and other.group == newest.group]
+    if members:
+        sheet.give(param, f" {sign} ".join(source.value(_NUMBER) for source in members))
+        sheet.bound += members
+        sheet.refer(token)
 
 
 def _operand(sheet: Sheet, token: Token) -> str:

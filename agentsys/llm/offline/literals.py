@@ -1,11 +1,12 @@
 """Literals and words into arguments: each by the kind of the parameter that can take it."""
 
+import re
 from typing import Any
 
 from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.clauses import LISTED
 from agentsys.llm.offline.lexer import Token
-from agentsys.llm.offline.sheet import Several, Sheet
+from agentsys.llm.offline.sheet import REFERRING, Several, Sheet
 from agentsys.llm.offline.words import FUNCTION, SIGNS, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
 
 #: Kinds of literal that a parameter of a kind takes as they are.
@@ -22,7 +23,7 @@ NATIVE = {
 }
 #: Too common in descriptions to point at one parameter.
 _PLAIN = frozenset(map(stem, FUNCTION)) | stemmed("text file data")
-_REFERS = listed("it its them they their")
+_SUM = re.compile(r"[\w\s+*/%().,^-]*\d[\w\s+*/%().,^-]*")  # quoted text that may be one
 _ORDER = listed("first top most")
 WORTH = 0.5  #: of an argument that a literal gives
 
@@ -148,9 +149,9 @@ def _check_one(sheet: Sheet, param: Param) -> None:
 
 def _quote(sheet: Sheet, token: Token) -> None:
     """Quoted text: to the parameter whose word precedes it, else the main one, else the next."""
-    texts = [p for p in sheet.unfilled() if p.is_text] or [
-        p for p in sheet.unfilled() if p.kind in NATIVE.keys() - MAIN
-    ]
+    likely_sum = isinstance(token.values[0], str) and _SUM.fullmatch(token.values[0])
+    other_kinds = NATIVE.keys() - MAIN - (set() if likely_sum else {"expression"})
+    texts = [p for p in sheet.unfilled() if p.is_text] or [p for p in sheet.unfilled() if p.kind in other_kinds]
     word = stem(sheet.before(token))
     named = [p for p in texts if word in p.own] or [p for p in texts if word in p.words - _PLAIN]
     special = [p for p in texts if p.kind in ("code", "jmespath")]
@@ -166,7 +167,7 @@ def _quote(sheet: Sheet, token: Token) -> None:
 def _has_main(sheet: Sheet, quote: Token) -> bool:
     """Whether something other than this quote can be what the tool works on."""
     others = [token for token in sheet.left if token is not quote]
-    if any(t.kind in ("url", "file") or t.text in _REFERS for t in others):
+    if any(t.kind in ("url", "file") or t.text in REFERRING for t in others):
         return True
     spoken_of = {stem(t.text) for t in others if t.kind == "word" and sheet.before(t) in ("the", "that")}
     return any(spoken_of & source.names for source in sheet.plan.sources(sheet.inserted))

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from agentsys.core.errors import GoalNotPlannable
-from agentsys.llm.offline import attempt, outcome
+from agentsys.llm.offline import attempt, outcome, several
 from agentsys.llm.offline.attempt import Draft
 from agentsys.llm.offline.catalogue import Profile, profiles, weights
-from agentsys.llm.offline.clauses import LISTED, Clause, clause, clauses
+from agentsys.llm.offline.clauses import LISTED, Clause, as_reading, clause, clauses
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.outcome import SILENT
-from agentsys.llm.offline.sheet import Miss, Several, Unknown
+from agentsys.llm.offline.sheet import Miss, Unknown
 from agentsys.llm.offline.sources import Source, Step, of_input
 from agentsys.llm.offline.words import CONTROL, STORING
 from agentsys.llm.types import ToolDef
@@ -71,16 +71,33 @@ class Planner:
         self._refuse_control(said)
         if sum(bool(token.values) for token in said.body) > MAX_LITERALS:
             raise Miss(f"it holds more than {MAX_LITERALS} literals")
-        said = self._with_file(said)
+        said = as_reading(self._with_file(said))
         if found := outcome.asked_for(said, self.steps, self.sources(())):
             self.answers |= found
             return
-        made = [self._commit(draft, said) for draft in self._drafts(said)]  # one by one: the next sees the last
-        if len(made) > 1:
-            self.groups += 1
-            for step in made:
-                step.group = self.groups
+        before = len(self.steps)
+        try:
+            # One by one: the next sees the last.
+            made = [self._commit(draft, said) for draft in self._drafts(said)]
+        except Miss:
+            halves = several.with_saving(said)
+            if not halves or len(self.steps) > before:
+                raise
+            for half in halves:
+                self._take(half)
+            return
+        self._join(made)
         self.last = made
+
+    def _join(self, made: list[Step]) -> None:
+        """Steps of one clause are spoken of as "them", and so are those of like clauses in a row."""
+        last = [step for step in self.last if step.profile is made[0].profile]
+        alike = last if last and not made[0].uses & {step.key for step in last} else []
+        alike = self._group(alike[0].group) or alike if alike else []
+        if len(made) + len(alike) > 1:
+            self.groups += 1
+            for step in (*alike, *made):
+                step.group = self.groups
 
     def _refuse_control(self, said: Clause) -> None:
         timed = any(token.kind == "time" for token in said.body)
@@ -106,24 +123,22 @@ class Planner:
             draft = self._best(said)
         except Miss as miss:
             tools: list[Profile] = []
-            for single in _singles(said, miss):
+            for single in several.one_by_one(said, miss):
                 draft = self._best(single, tools)
                 tools = [draft.step.profile]
                 yield draft
             if not tools:
                 raise
             return
-        groups = [source.group for source in draft.bound if source.group]
-        group = groups[0] if len(groups) == 1 else 0
-        if not group:
+        if not draft.group:
             yield draft
-        for member in self._group(group) if group else ():
-            self.of = (group, member.key)
+        for member in self._group(draft.group) if draft.group else ():
+            self.of = (draft.group, member.key)
             yield self._best(said, [draft.step.profile])
         self.of = None
 
     def _group(self, number: int) -> list[Step]:
-        return [step for step in self.steps if step.group == number]
+        return [step for step in self.steps if step.group == number] if number else []
 
     def _best(self, said: Clause, tools: Sequence[Profile] = ()) -> Draft:
         """The draft of the tool that fits best.
@@ -149,7 +164,7 @@ class Planner:
 
     def _draft(self, profile: Profile, said: Clause) -> Draft:
         named = profile.name.lower() in {said.word, *(token.text for token in said.body)}
-        said = _apart(said) if _takes_several(profile) else said
+        said = several.apart(said) if several.are_taken(profile) else said
         try:
             return attempt.draft(self, profile, said, named=named and "." in profile.name)
         except Unknown as unknown:
@@ -269,35 +284,6 @@ class Planner:
         if base not in taken:
             return base
         return next(key for n in range(2, len(taken) + 3) if (key := f"{base}_{n}") not in taken)
-
-
-def _singles(said: Clause, miss: Miss) -> list[Clause]:
-    """The clause once for each of the things that it is about; [] if it is about one."""
-    if isinstance(miss, Several):
-        return [
-            replace(said, body=tuple(token for token in said.body if token is one or token not in miss.tokens))
-            for one in miss.tokens
-        ]
-    several = next((token for token in said.body if len(token.values) > 1), None)
-    if several is None:
-        return []
-    at = said.body.index(several)
-    tokens = [replace(several, values=(value,), text=str(value)) for value in several.values]
-    return [replace(said, body=(*said.body[:at], token, *said.body[at + 1 :])) for token in tokens]
-
-
-def _takes_several(profile: Profile) -> bool:
-    """Whether "a.txt and b.txt" are two arguments of one call."""
-    kinds = [param.kind for param in profile.params if param.required]
-    return "array" in kinds or any(kinds.count(kind) > 1 for kind in ("text", "file", "url"))
-
-
-def _apart(said: Clause) -> Clause:
-    body: list[Token] = []
-    for token in said.body:
-        parts = [replace(token, values=(v,), text=str(v), start=token.start + n) for n, v in enumerate(token.values)]
-        body += parts if len(parts) > 1 else [token]
-    return replace(said, body=tuple(body))
 
 
 def _refusal(said: Clause, reason: str) -> GoalNotPlannable:

@@ -7,8 +7,10 @@ from agentsys.llm.offline.catalogue import MAIN, Param, Profile
 from agentsys.llm.offline.clauses import Clause
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sources import Source, Step
-from agentsys.llm.offline.words import FUNCTION, GENERIC, PRONOUNS, stem, stems
+from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, stem, stems
 
+#: These always refer to something.
+REFERRING = ("it", "them", "they", "its", "their")
 #: These refer to something only where nothing follows that they belong to: "that", not "that page".
 _LOOSE = ("this", "that", "all", "both", "each")
 
@@ -60,6 +62,8 @@ class Sheet:
         self.bound: list[Source] = []
         self.path: str | None = None
         self.kind = ""
+        self.referred = False  # whether a word that refers to something has found it
+        self.spread = False  # whether it may be about each of several outputs
         self.chosen = False  # whether a word of the clause chose one of a parameter's values
         self.score = 0.0
         self._places = {token.start: place for place, token in enumerate(clause.body)}
@@ -75,6 +79,11 @@ class Sheet:
 
     def use(self, *tokens: Token) -> None:
         self.left = [token for token in self.left if token not in tokens]
+
+    def refer(self, *tokens: Token) -> None:
+        """These words have found what they refer to."""
+        self.use(*tokens)
+        self.referred = True
 
     def unfilled(self) -> list[Param]:
         """Parameters without a value."""
@@ -103,6 +112,9 @@ class Sheet:
                 return token
         return None
 
+    def is_plural(self, token: Token) -> bool:
+        return token.text in PLURALS or (token.text.endswith("s") and token.text not in ("its", "this"))
+
     def earlier(self) -> list[Source]:
         """Outputs before this clause, newest first."""
         return [source for source in self.plan.sources(self.inserted) if source.name != "input"]
@@ -119,7 +131,7 @@ class Sheet:
 
     def weight(self, word: str) -> float:
         """More for a noun that few tools know, most for one that is the tool's name."""
-        named = 0.5 if word in self.profile.called else 0.0
+        named = 1.0 if word in self.profile.called else 0.0
         return self.plan.nouns.get(word, 0.5) * self.profile.nouns.get(word, 0.5) + named
 
     @property

@@ -60,9 +60,18 @@ def _piece(tokens: Sequence[Token], at: int, depth: int, inside: bool) -> tuple[
         return _sign(tokens, at, depth, after)
     if token.text in FUNCTIONS and after[:1] == ["("]:
         return token.text, 1
-    if token.text == "square" and after[:2] == ["root", "of"] and tokens[at + 3 : at + 4]:
-        return (f"sqrt ( {tokens[at + 3].text} )", 4) if tokens[at + 3].kind == "number" else None
+    if of := _function_of(token, after):
+        name, width = of
+        number = tokens[at + width] if at + width < len(tokens) else None
+        return (f"{name} ( {number.text} )", width + 1) if number and number.kind == "number" else None
     return _spoken(token, tokens[at - 1], after) if inside and token.kind == "word" else None
+
+
+def _function_of(token: Token, after: list[str]) -> tuple[str, int] | None:
+    """``square root of``, ``factorial of``."""
+    if token.text == "square" and after[:2] == ["root", "of"]:
+        return "sqrt", 3
+    return (token.text, 2) if token.text in FUNCTIONS and after[:1] == ["of"] else None
 
 
 def _spoken(token: Token, previous: Token, after: list[str]) -> tuple[str, int] | None:

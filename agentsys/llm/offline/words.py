@@ -32,13 +32,13 @@ FUNCTION = listed(
     "into on onto to from at by for with as using via about there here is are was were be been am do does did has have "
     "had having which who whom whose what what's it's how much often please whole entire full given following same "
     "complete resulting just again too out up over then and so called named inside within each or such would one "
-    "instead most yourself use back contain contains include includes tool"
+    "instead most yourself use back contain contains containing include includes tool"
 )
 #: Words before the verb that only lead up to it.
 LEADS = listed(
     "please kindly can could would will you i we want need like to let lets let's us should must just now also first "
     "firstly second secondly third thirdly then next finally lastly go ahead try help me i'd after and so ok okay hi "
-    "hello hey do following these tasks perform carry work through steps step task goal your my is & ,"
+    "hello hey make issue do following these tasks perform carry work through steps step task goal your my is & ,"
 )
 #: Verbs that ask for an answer and say nothing of how to come by it.
 NEUTRAL = listed(
@@ -54,7 +54,7 @@ ORDERED = listed("then afterwards afterward next finally lastly thereafter subse
 #: What a plan has no words for: refused, never guessed.
 CONTROL = listed(
     "if unless while whenever until otherwise else not never don't dont doesn't cannot can't no without except "
-    "instead or nor either neither repeat loop every before twice maybe only"
+    "instead or nor either neither repeat loop every before twice maybe only once"
 )
 #: Verbs of reckoning, and their signs.
 SIGNS = {"add": "+", "sum": "+", "multiply": "*", "subtract": "-", "divid": "/"}
@@ -70,7 +70,7 @@ VERBS = (
 SYNONYMS = (
     "fetch download retrieve get load request grab pull visit read open access crawl take",
     "read load open fetch view cat take",
-    "write save store put dump record",
+    "write save store put dump record create",
     "count tally",
     "summarize shorten condense digest abstract summary",
     "compute calculate evaluate solve work determine",
@@ -96,6 +96,7 @@ SYNONYMS = (
     "time clock date today current",
     "email mail e-mail",
     "weekday day",
+    "occur occurrence appear",
 )
 
 
@@ -142,7 +143,7 @@ SELECTIVE = stemmed(
     "section line row column page word sentence title introduction conclusion random newest oldest longest shortest"
 )
 #: Verbs of handing something over: they take a list or an object as text too.
-STORING = stemmed("write save store put record post send submit notify log print echo publish push append")
+STORING = stemmed("write save store put record create post send submit notify log print echo publish push append")
 
 
 def _groups() -> dict[str, set[int]]:
