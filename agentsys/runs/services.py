@@ -96,7 +96,8 @@ def get(workspace_id: UUID, run_id: UUID) -> Run:
 
 
 def _current_version(workspace_id: UUID, slug: str) -> AgentVersion:
-    row = db.row(SQL["current_version"], workspace_id=workspace_id, slug=slug)
+    # NUL and half a surrogate pair are in no slug, and PostgreSQL would not even look.
+    row = db.row(SQL["current_version"], workspace_id=workspace_id, slug=slug) if slug.isprintable() else None
     if row is None:
         raise NotFound(f"This workspace has no agent {slug[:50]!r} with a current version.", agent=slug[:50])
     agent = Agent(id=row["agent_id"], workspace_id=workspace_id, slug=slug)

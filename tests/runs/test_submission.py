@@ -104,7 +104,7 @@ def test_the_same_key_finds_a_run_that_has_ended(agent, worker):
         {"files": {}},
         {"priority": 1},
         {"deadline_s": 1.5},
-        {"start_at": datetime(2100, 1, 1, tzinfo=UTC)},
+        {"start_at": datetime(2020, 1, 1, tzinfo=UTC)},
         {"limits": {"steps": 3}},
         {"labels": {"a": "b"}},
         {"model": "offline"},
