@@ -17,8 +17,6 @@ from workers import dispatch
 logger = logging.getLogger(__name__)
 
 NOTHING_DUE = "nothing due"
-#: A worker that is told to end claims nothing new after this.
-STOP_WITHIN_S = 0.5
 MAX_NAMED = 5
 
 
@@ -55,12 +53,14 @@ class Slices:
     def _drain(self, log: "SliceLog") -> bool:
         """Work until nothing is due (False), or the turn is over or the worker is to end (True)."""
         end = time.monotonic() + settings.SLICE_S
-        while (begun := time.monotonic()) < end and not self._is_stopping():
-            slice_s = min(STOP_WITHIN_S, end - begun)
-            done = engine.drain(self._lane, owner=procs.own_name(), observer=log, slice_s=slice_s)
-            if not done or time.monotonic() < begun + slice_s:
-                return False
-        return True
+        engine.drain(
+            self._lane,
+            owner=procs.own_name(),
+            observer=log,
+            slice_s=settings.SLICE_S,
+            stopping=self._is_stopping,
+        )
+        return time.monotonic() >= end or self._is_stopping()
 
     def _count(self, change: int) -> None:
         with self._lock:

@@ -1,6 +1,7 @@
 """The loop of a worker: claim, do, record, go on with the same run, wake whoever is next."""
 
 import logging
+import reprlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from .store.claims import Claim, Completion, Result
 from .store.create import steps_of
 
 logger = logging.getLogger(__name__)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
 _TASKS = {"tool": "execute", "wait": "system", "delegate": "system"}
 
 
@@ -39,20 +42,29 @@ class Observer(Protocol):
     def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None: ...
 
 
-def drain(lane: str, *, owner: str, observer: Observer, slice_s: float) -> int:
+def drain(
+    lane: str, *, owner: str, observer: Observer, slice_s: float, stopping: Callable[[], bool] = lambda: False
+) -> int:
     """Do what ``lane`` has due, run by run, for at most ``slice_s`` seconds and the step then under way.
+
+    Args:
+        stopping: asked before each claim; once true, nothing more is claimed.
 
     Returns:
         How many attempts were done; 0 when nothing was due: the bell rang twice, or someone was faster.
     """
     done, end = 0, time.monotonic() + slice_s
-    claim = claims.claim(lane, owner=owner)
+
+    def more() -> bool:
+        return time.monotonic() < end and not stopping()
+
+    claim = claims.claim(lane, owner=owner) if more() else None
     while claim is not None:
         done += 1
-        completion = _attempt(claim, observer, more=lambda: time.monotonic() < end)
+        completion = _attempt(claim, observer, more=more)
         dispatch.wake(completion.lanes)
         claim = completion.next
-        if claim is None and time.monotonic() < end:
+        if claim is None and more():
             claim = claims.claim(lane, owner=owner)
     db.release()
     return done
@@ -65,15 +77,18 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
     held = leases.hold(claim)
     observer.started(info)
     begun = time.monotonic()
-    ok, text = True, "ok"
+    ok, text = True, ""
     try:
-        return _record(held, _do(held), claim_next=more())
+        outcome = _do(held)
+        text = _short(outcome)
+        with db.lent():  # away for longer than we persist: the step is tried again, not failed
+            return _record(held, outcome, claim_next=more())
     except LeaseLost as error:
         ok, text = False, f"fenced: {error.message}"
         return _fenced(claim, error)
     except AgentSysError as error:
         ok, text = False, f"{error.code}: {error.message}"[:500]
-        return _failed(held, error)
+        return _failed(held, held.judged(error))
     except Exception:  # a bug of ours: its text may hold secrets, so only the log gets it
         logger.exception("step %s of run %s failed unexpectedly", claim.key, claim.run_id)
         ok, text = False, AgentSysError.code
@@ -86,9 +101,17 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
 def _do(held: Held) -> handlers.Outcome:
     try:
         with db.lent():
-            return handlers.HANDLERS[held.claim.kind](held)
+            outcome = handlers.HANDLERS[held.claim.kind](held)
+        held.done = True
+        return outcome
     except AgentSysError as error:
         raise held.judged(error) from error
+
+
+def _short(outcome: handlers.Outcome) -> str:
+    if isinstance(outcome, handlers.Sleep):
+        return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
+    return _SHORT.repr(outcome.output if isinstance(outcome, Result) else outcome.result.output)
 
 
 def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Completion:

@@ -25,7 +25,8 @@ class Held:
     """A claim in the hands of a thread of this process.
 
     ``deadline_at`` is in ``time.monotonic()`` seconds.  ``lost`` and ``cancelled`` are set by the heartbeat
-    and read by the thread; ``gate_open`` says that an unsafe call may have started.
+    and read by the thread; ``gate_open`` says that an unsafe call may have started, ``done`` that the work is
+    over and only its record is missing: that may take longer than the step had, while PostgreSQL is away.
     """
 
     claim: Claim
@@ -33,7 +34,12 @@ class Held:
     lost: bool = False
     cancelled: bool = False
     gate_open: bool = False
+    done: bool = False
     context: ToolContext | None = None
+
+    def is_late(self) -> bool:
+        """Whether the work itself is past its time and has not come back."""
+        return not self.done and time.monotonic() >= self.deadline_at + GRACE_S
 
     def ensure(self) -> None:
         """Raise LeaseLost unless this claim may still act; opens the gate before an unsafe call."""
@@ -81,9 +87,7 @@ def beat(owner: str) -> None:
     Steps past their time are not renewed.  One statement, plus one that looks for claims whose answer
     was lost with a connection.
     """
-    mine = held()
-    now = time.monotonic()
-    due = [one for one in mine if not one.lost and now < one.deadline_at + GRACE_S]
+    due = [one for one in held() if not one.lost and not one.is_late()]
     if due:
         kept = claims.heartbeat([(one.claim.id, one.claim.claim_token) for one in due])
         for one in due:
@@ -109,13 +113,12 @@ def overdue() -> bool:
 
     Their threads cannot be stopped: a prefork child ends itself then, a thread's late result is fenced.
     """
-    now = time.monotonic()
-    late = [one for one in held() if not one.lost and now >= one.deadline_at + GRACE_S]
+    late = [one for one in held() if not one.lost and one.is_late()]
     for one in late:
-        one.lost = True
         if one.context is not None:
             one.context.cancelled = True
         _time_out(one)
+        one.lost = True  # only now: what the database refused is tried again at the next beat
     return bool(late)
 
 
