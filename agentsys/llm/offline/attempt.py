@@ -8,7 +8,18 @@ from agentsys.llm.offline.clauses import LISTED, Clause
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import REFERRING, Miss, Sheet, Surroundings, Unknown
 from agentsys.llm.offline.sources import PAGES, Step
-from agentsys.llm.offline.words import FUNCTION, GENERIC, SELECTIVE, SIGNS, likeness, stem, stemmed, stems
+from agentsys.llm.offline.words import (
+    FUNCTION,
+    GENERIC,
+    NEUTRAL,
+    SELECTIVE,
+    SIGNS,
+    STORING,
+    likeness,
+    stem,
+    stemmed,
+    stems,
+)
 
 EXACT, SYNONYM, NONE = 2.0, 1.2, 0.5  #: what a verb is worth
 COST_OF_STEP, COST_OF_WORD = 0.3, 0.6
@@ -63,8 +74,11 @@ def _verb(sheet: Sheet) -> float:
     verb, profile = sheet.clause.verb, sheet.profile
     if sheet.named:
         return EXACT
+    if not verb and profile.verbs & STORING:
+        raise Miss("nothing says to hand anything over", -1.0)
     if not verb:
-        if not sheet.near() and not _has_literal(sheet) and "jmespath" not in profile.kinds:
+        sums = "expression" in profile.kinds and composed.SUMS.keys() & sheet.said
+        if not (sheet.near() or sums or _has_literal(sheet) or "jmespath" in profile.kinds):
             raise Miss("no tool answers this", -1.0)
         return NONE
     if fit := likeness(verb, profile.verbs):
@@ -86,7 +100,7 @@ def _check_places(sheet: Sheet) -> None:
     for token in sheet.left:
         if token.values:
             raise sheet.miss(f"{sheet.profile.name} has no place for {token.text[:80]}")
-        if token.text in REFERRING and not sheet.referred:
+        if token.text in REFERRING and not (sheet.referred or sheet.spoken):
             raise sheet.miss(f'"{token.text}" does not speak of anything before it')
 
 
@@ -95,6 +109,7 @@ def _check_words(sheet: Sheet) -> None:
     words = [t for t in sheet.nouns() if stem(t.text) not in sheet.known | GENERIC]
     fits = {token: likeness(stem(token.text), sheet.profile.nouns.keys()) for token in words}
     familiar = sheet.spoken | _place_words(sheet) | sheet.profile.verbs | _FILLERS
+    familiar |= frozenset() if sheet.clause.verb else frozenset(map(stem, NEUTRAL))
     unknown = [token for token in words if not fits[token] and stem(token.text) not in familiar]
     if unknown and not _describes(sheet, unknown):
         named = ", ".join(f'"{token.text[:40]}"' for token in unknown[:3])

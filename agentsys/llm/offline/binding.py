@@ -49,7 +49,11 @@ def _is_wanted(sheet: Sheet, param: Param) -> bool:
     """An optional parameter is filled only by what is spoken of, and if nothing else can be what that is for."""
     literal = any(token.kind in ("url", "file") for token in sheet.left)
     spoken = literal or sheet.nested or bool(sheet.pronoun() or _spoken_of(sheet))
-    return param.kind in ("text", "any") and spoken and not sheet.works_on_something
+    return (
+        param.kind in ("text", "any")
+        and (spoken or (param.kind == "any" and sheet.clause.verb in STORING))
+        and not sheet.works_on_something
+    )
 
 
 def _is_page(sheet: Sheet, source: Source) -> bool:
@@ -159,7 +163,8 @@ def _unsaid(sheet: Sheet, param: Param) -> Source | None:
     """Nothing is said: the newest output that fits, else an input if only one does.  Not where a tool works on two
     things: which of them is meant, nothing tells."""
     alike = [other for other in sheet.profile.params if other.required and other.kind in MAIN]
-    if param.kind not in MAIN or not param.required or sheet.bound or len(alike) > 1:
+    handed_over = param.kind == "any" and sheet.clause.verb in STORING and not alike
+    if param.kind not in MAIN or not (param.required or handed_over) or sheet.bound or len(alike) > 1:
         return None
     fitting = _fitting(sheet, param)
     sheet.spread = bool(fitting)

@@ -59,6 +59,15 @@ class Param:
     def is_text(self) -> bool:
         return self.kind in ("text", "html", "code", "jmespath", "any")
 
+    def accepts(self, text: str) -> bool:
+        """Whether the schema's pattern and lengths let the text through; the tool has the last word."""
+        if not self.schema.get("minLength", 0) <= len(text) <= self.schema.get("maxLength", len(text)):
+            return False
+        try:
+            return bool(re.search(self.schema.get("pattern", ""), text))
+        except re.error:  # a pattern of another dialect
+            return True
+
     @property
     def choices(self) -> Sequence[Any]:
         return self.schema.get("enum", ()) if self.kind == "enum" else ()

@@ -18,6 +18,7 @@ from agentsys.llm.offline.words import (
     LEADS,
     NEUTRAL,
     ORDERED,
+    POLITE,
     PREPOSITIONS,
     PRONOUNS,
     stem,
@@ -87,7 +88,7 @@ def clause(body: Sequence[Token], text: str, *, ordered: bool = False, joint: st
         return Clause(text, "count", "count", (*body[counting:], *them), True, ordered, joint)
     rest = tuple(body[at:])
     if neutral or not words[at:] or not words[at] or words[at] in FUNCTION:
-        meant = (token for n, token in enumerate(rest, at) if not (words[n] == "it" and words[n - 1] == "is"))
+        meant = (t for n, t in enumerate(rest, at) if not (words[n] == "it" and "is" in words[n - 1 : n + 2]))
         return Clause(text, "", "", tuple(meant), False, ordered, joint)
     return Clause(text, stem(words[at]), words[at], rest[1:], False, ordered, joint)
 
@@ -155,6 +156,7 @@ class _Splitter:
         self.now: list[Token] = []
         self.opening: list[Token] = []  # "In notes.txt," before its clause
         self.borrowed: Token | None = None  # the verb of a clause that has none of its own
+        self.bodies: list[Token] = []  # of the clause before
         self.ordered, self.joint, self.has_listed = False, "", False
 
     def clauses(self) -> list[Clause]:
@@ -245,12 +247,22 @@ class _Splitter:
         return kinds == ["word", "quote"] and stem(found[0].text) in self.nouns
 
     def _end(self, joint: str) -> None:
-        if any(token.kind == "word" or token.values for token in self.now):
+        if any(token.values or (token.kind == "word" and token.text not in POLITE) for token in self.now):
+            body = self._borrowing()
             text = self.text[(self.opening or self.now)[0].start : self.now[-1].end]
-            verb = [self.borrowed] if self.borrowed else []
-            text = f"{verb[0].text} {text}" if verb else text
-            body = (*verb, *self.now, *self.opening)
-            self.done.append(clause(body, text, ordered=self.ordered, joint=self.joint))
+            text = f"{body[0].text} {text}" if body[0] is not self.now[0] and body[0].kind == "word" else text
+            self.done.append(clause((*body, *self.opening), text, ordered=self.ordered, joint=self.joint))
+            self.bodies = body
             self.ordered, self.opening = False, []
             self.joint = joint
         self.now, self.borrowed, self.has_listed = [], None, False
+
+    def _borrowing(self) -> list[Token]:
+        """The tokens of a clause, with what it leaves out taken from the one before: its verb, or ("then in b.txt")
+        all but the place."""
+        places = [token for token in self.now if token.kind in LISTED]
+        bare = all(token in places or token.text in PREPOSITIONS for token in self.now)
+        before = [token for token in self.bodies if token.kind in LISTED]
+        if places and before and bare and (self.borrowed or self.now[0].text in PREPOSITIONS):
+            return [places[0] if token is before[-1] else token for token in self.bodies]
+        return [*([self.borrowed] if self.borrowed else []), *self.now]

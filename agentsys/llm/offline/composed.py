@@ -7,6 +7,8 @@ from agentsys.llm.offline.words import SIGNS, stem, stemmed
 
 #: JMESPath of what a verb asks of a list or of a field; {} is the field, or @.
 QUERIES = {"count": "length({})", "list": "{} | (type(@) == 'object' && keys(@) || @)", "sort": "sort({})"}
+#: Nouns of reckoning: "the sum of 3 and 4".
+SUMS = {"sum": "+", "total": "+", "product": "*", "differenc": "-"}
 _GIVES = {"count": "scalar", "list": "list", "sort": "list"}
 _ENDS = {"first": "[:{}]", "top": "[:{}]", "last": "[-{}:]"}
 #: Words for all of a list, and for JSON itself: no fields.
@@ -30,7 +32,9 @@ def fill(sheet: Sheet) -> None:
 
 def _sum(sheet: Sheet, param: Param) -> None:
     """``add 3 and 4``, ``multiply it by 5``: operands in their order, joined by the verb's sign."""
-    sign = SIGNS.get(sheet.clause.verb)
+    noun = next((stem(token.text) for token in sheet.nouns() if stem(token.text) in SUMS), "")
+    sign = SIGNS.get(sheet.clause.verb) or SUMS.get(noun)
+    sheet.known.add(noun)
     tokens = [t for t in sheet.left if t.kind in ("number", "expression") or t is sheet.pronoun()]
     if sign and len(tokens) == 1 and sheet.is_plural(tokens[0]):
         _total(sheet, param, tokens[0], sign)
@@ -65,11 +69,13 @@ def _operand(sheet: Sheet, token: Token) -> str:
 def _part(sheet: Sheet, param: Param) -> bool:
     """``the first 3``, ``the last 5 links``."""
     for token in sheet.left:
-        if token.kind == "number" and sheet.before(token) in _ENDS:
-            sheet.give(param, _ENDS[sheet.before(token)].format(token.text))
+        end = sheet.before(token)
+        if end in _ENDS and (token.kind == "number" or token.text == "one"):
+            one = {"last": "[-1]"}.get(end, "[0]")
+            sheet.give(param, one if token.text == "one" else _ENDS[end].format(token.text))
             sheet.use(token)
             sheet.known |= _ENDS.keys() | _WHOLE
-            sheet.kind = "list"
+            sheet.kind = "any" if token.text == "one" else "list"
             return True
     return False
 
@@ -86,7 +92,9 @@ def _query(sheet: Sheet, param: Param) -> None:
     sheet.give(param, QUERIES.get(verb, "{}").format(field))
     sheet.known |= {stem(token.text) for token in fields} or _WHOLE
     sheet.kind = _GIVES.get(verb, "")
-    sheet.score += WORTH if fields and stem(fields[0].text) not in sheet.plan.values else 0.0
+    plain = bool(fields) and stem(fields[0].text) not in sheet.plan.values
+    asked = bool(fields) and verb in ("", "get", "tak", "select") and any(source.is_json for source in sheet.bound)
+    sheet.score += WORTH * (plain + 2 * asked)
 
 
 def _fields(sheet: Sheet) -> list[Token]:

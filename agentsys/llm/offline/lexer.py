@@ -33,14 +33,16 @@ _CLOSING = {'"': '"', "`": "`", "“": "”", "‘": "’", "«": "»"}  # noqa:
 _APOSTROPHE = re.compile(r"'(?!\w)")
 _BULLET = r"(?:(?:[-*•]|\d{1,3}[.)])[^\S\n]+)?"
 _BREAK = re.compile(rf"[^\S\n]*\n\s*{_BULLET}")
+_STEP = re.compile(r"\bstep\s+\d{1,3}\s*[:.)-]\s*", re.IGNORECASE)
+_FOLLOWED = re.compile(r"\s+[^\W\d]")
 _NUMBERED = re.compile(r"\s+\d{1,2}[.)]\s+")  # "1. Fetch … 2. Count …" on one line
 _URL = re.compile(r"https?://[^\s<>\"'`“”]+", re.IGNORECASE)
 _PAIRS = {")": "(", "]": "[", "}": "{"}
-_CHUNK = re.compile(r"[\w~][\w~.@/+-]{0,254}")
+_CHUNK = re.compile(r"(?:\.{1,2}/|/(?=\w))?[\w~][\w~.@/+-]{0,254}")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\w)")
 _ZONE = re.compile(r"(?:[A-Z][A-Za-z]+(?:/[A-Z][A-Za-z_]+){1,2}|UTC|GMT)(?!\w)")
-_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,300})(?:\.\d{1,300})?(?!\d)")
+_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,300})(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?(?!\d)")
 _WORD = re.compile(r"[^\W\d]\w*(?:['’-][^\W\d]\w*)*(?:\.[^\W\d]\w*)*")  # noqa: RUF001
 #: "Python: sorted([3, 1, 2])": code without quotes goes on to the end of the line or to ", then".
 _BARE_CODE = re.compile(r"(?:python|code)\s*:[^\S\n]*(?![\"'`“‘\s])(.+?)(?=,?\s+(?:and\s+)?then\s|\n|$)", re.I)  # noqa: RUF001
@@ -73,7 +75,8 @@ class _Lexer:
 
     def token(self, at: int) -> Token:
         char = self.text[at]
-        if found := _BREAK.match(self.text, at) or (self.numbered and _NUMBERED.match(self.text, at)):
+        numbered = _NUMBERED.match(self.text, at) if self.numbered else None
+        if found := _BREAK.match(self.text, at) or numbered or _STEP.match(self.text, at):
             return Token("break", "\n", at, found.end())
         if char.isspace():
             return Token("space", char, at, at + 1)
@@ -150,7 +153,9 @@ class _Lexer:
         if not (found := _NUMBER.match(self.text, at)):
             return None
         digits = found[0].replace(",", "")
-        value = float(digits) if "." in digits else int(digits)
+        value = float(digits) if set(digits) & set(".eE") else int(digits)
+        if value == float("inf"):
+            return None
         return Token("number", digits, at, found.end(), (value,))
 
     def _word(self, at: int) -> Token | None:
@@ -159,7 +164,8 @@ class _Lexer:
         if not (found := _WORD.match(self.text, at)):
             return None
         word = found[0].lower().replace("’", "'")  # noqa: RUF001
-        if word in NUMBERS:
+        alone = word == "one" and not _FOLLOWED.match(self.text, found.end())  # "the first one"
+        if word in NUMBERS and not alone:
             return Token("number", str(NUMBERS[word]), at, found.end(), (NUMBERS[word],))
         if word in self.stems:
             return Token("file", found[0], at, found.end(), (self.stems[word],))

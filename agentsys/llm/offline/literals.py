@@ -1,5 +1,6 @@
 """Literals and words into arguments: each by the kind of the parameter that can take it."""
 
+import json
 import re
 from typing import Any
 
@@ -7,7 +8,7 @@ from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.clauses import LISTED
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import REFERRING, Several, Sheet
-from agentsys.llm.offline.words import FUNCTION, SIGNS, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
+from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
 
 #: Kinds of literal that a parameter of a kind takes as they are.
 NATIVE = {
@@ -23,7 +24,14 @@ NATIVE = {
 }
 #: Too common in descriptions to point at one parameter.
 _PLAIN = frozenset(map(stem, FUNCTION)) | stemmed("text file data")
-_SUM = re.compile(r"[\w\s+*/%().,^-]*\d[\w\s+*/%().,^-]*")  # quoted text that may be one
+#: What quoted text looks like where a parameter of a kind can take it.
+_LOOKS = {
+    "expression": re.compile(r"\A[\w\s+*/%().,^-]*\d[\w\s+*/%().,^-]*\Z"),
+    "url": re.compile(r"\Ahttps?://", re.IGNORECASE),
+    "file": re.compile(r"\A(?!https?://)[^\n]{1,255}\Z"),
+    "html": re.compile(r"<"),
+}
+_TIMED = listed("second sec s")
 _ORDER = listed("first top most")
 WORTH = 0.5  #: of an argument that a literal gives
 
@@ -46,6 +54,17 @@ def fill(sheet: Sheet) -> None:
         _choice(sheet, param)
     for token in [t for t in sheet.left if t.kind in ("quote", "code", "email")]:
         _quote(sheet, token)
+    if sheet.clause.verb in STORING:
+        _as_text(sheet)
+
+
+def _as_text(sheet: Sheet) -> None:
+    """``write 42 to a.txt``, ``write {"a": 1} to a.json``."""
+    for param in [param for param in sheet.unfilled() if param.kind == "text" and param.required]:
+        for token in [token for token in sheet.left if token.kind in ("number", "json")][:1]:
+            value = literal(sheet, token)
+            sheet.give(param, json.dumps(value, ensure_ascii=False) if token.kind == "json" else token.text)
+            sheet.use(token)
 
 
 def literal(sheet: Sheet, token: Token) -> Any:
@@ -97,8 +116,8 @@ def _number(sheet: Sheet, param: Param) -> None:
     for token in [token for token in sheet.left if token.kind == "number"]:
         following, around = _around(sheet, token)
         unit = UNITS.get(following) if following not in param.own else None
-        timed = bool(param.own & listed("second sec s"))
-        cued = bool(around & (param.words - _PLAIN | sheet.profile.nouns.keys()))
+        timed = bool(param.own & _TIMED)
+        cued = bool(around & (param.words - _PLAIN | sheet.profile.nouns.keys())) or (timed and not following)
         if (unit is not None and not timed) or not (unit or cued or param.required):
             continue
         value = token.values[0] * (unit or 1)
@@ -109,11 +128,21 @@ def _number(sheet: Sheet, param: Param) -> None:
         sheet.known |= param.own | around & (_ORDER | UNITS.keys())
         sheet.score += WORTH
         return
+    _single_unit(sheet, param)
+
+
+def _single_unit(sheet: Sheet, param: Param) -> None:
+    """``a minute``."""
+    for token in sheet.nouns():
+        unit = UNITS.get(stem(token.text))
+        if unit and param.own & _TIMED and sheet.before(token) in ("a", "an"):
+            sheet.give(param, unit)
+            sheet.known.add(stem(token.text))
 
 
 def _around(sheet: Sheet, token: Token) -> tuple[str, set[str]]:
-    words = [stem(word) for word in (*sheet.after(token), sheet.before(token))]
-    return words[0], set(words)
+    following = [stem(word) for word in sheet.after(token)]
+    return next(iter(following), ""), {*following, stem(sheet.before(token))}
 
 
 def _choice(sheet: Sheet, param: Param) -> None:
@@ -149,9 +178,8 @@ def _check_one(sheet: Sheet, param: Param) -> None:
 
 def _quote(sheet: Sheet, token: Token) -> None:
     """Quoted text: to the parameter whose word precedes it, else the main one, else the next."""
-    likely_sum = isinstance(token.values[0], str) and _SUM.fullmatch(token.values[0])
-    other_kinds = NATIVE.keys() - MAIN - (set() if likely_sum else {"expression"})
-    texts = [p for p in sheet.unfilled() if p.is_text] or [p for p in sheet.unfilled() if p.kind in other_kinds]
+    fit = [param for param in sheet.unfilled() if _looks_right(param, str(token.values[0]))]
+    texts = [param for param in fit if param.is_text] or [p for p in fit if p.kind in NATIVE.keys() - MAIN]
     word = stem(sheet.before(token))
     named = [p for p in texts if word in p.own] or [p for p in texts if word in p.words - _PLAIN]
     special = [p for p in texts if p.kind in ("code", "jmespath")]
@@ -162,6 +190,11 @@ def _quote(sheet: Sheet, token: Token) -> None:
         sheet.use(token)
         sheet.known |= choice[0].own & {word}
         _imply(sheet, choice[0])
+
+
+def _looks_right(param: Param, text: str) -> bool:
+    looks = _LOOKS.get(param.kind)
+    return (looks is None or bool(looks.search(text))) and param.accepts(text)
 
 
 def _has_main(sheet: Sheet, quote: Token) -> bool:

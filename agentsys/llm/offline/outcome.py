@@ -24,7 +24,8 @@ def plan(steps: Sequence[Step], answers: dict[str, str]) -> dict[str, Any]:
 
 def asked_for(said: Clause, steps: Sequence[Step], sources: Iterable[Source]) -> dict[str, str]:
     """What "tell me the result" means, as references by step; {} if the clause asks for something else."""
-    if said.verb not in ("", "list") or not steps or any(token.values for token in said.body):
+    again = any(token.text == "again" for token in said.body)
+    if again or said.verb not in ("", "list") or not steps or any(token.values for token in said.body):
         return {}
     words = [token.text for token in said.body if token.kind == "word"]
     meant = [word for word in words if word not in FUNCTION | PRONOUNS and stem(word) not in GENERIC | _FIGURES]

@@ -55,7 +55,8 @@ def _piece(tokens: Sequence[Token], at: int, depth: int, inside: bool) -> tuple[
     """One token of a sum as the calculator writes it, and how many words it took."""
     token, after = tokens[at], [t.text for t in tokens[at + 1 : at + 4]]
     if token.kind == "number":
-        return token.text, 1
+        factorial = after[:1] == ["!"] and tokens[at + 1].start == token.end
+        return (f"factorial ( {token.text} )", 2) if factorial else (token.text, 1)
     if token.kind == "mark":
         return _sign(tokens, at, depth, after)
     if token.text in FUNCTIONS and after[:1] == ["("]:

@@ -40,6 +40,8 @@ LEADS = listed(
     "firstly second secondly third thirdly then next finally lastly go ahead try help me i'd after and so ok okay hi "
     "hello hey make issue do following these tasks perform carry work through steps step task goal your my is & ,"
 )
+#: Words that make no clause.
+POLITE = LEADS | listed("thanks thank cheers much very dear welcome")
 #: Verbs that ask for an answer and say nothing of how to come by it.
 NEUTRAL = listed(
     "tell give show report return print answer display present state know reply respond output say what what's which "
