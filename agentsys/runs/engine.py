@@ -92,7 +92,7 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
     except Exception:  # a bug of ours: its text may hold secrets, so only the log gets it
         logger.exception("step %s of run %s failed unexpectedly", claim.key, claim.run_id)
         ok, text = False, AgentSysError.code
-        return _failed(held, AgentSysError())
+        return _failed(held, held.judged(AgentSysError()))
     finally:
         leases.drop(held)
         observer.ended(info, ok=ok, result=text, runtime_s=time.monotonic() - begun)

@@ -51,8 +51,13 @@ class Held:
             self.gate_open = True
 
     def judged(self, error: AgentSysError) -> AgentSysError:
-        """The error as it counts: after an unsafe call may have started, "try again" is not ours to say."""
-        if self.gate_open and error.retryable and error.data.get("sent") is not False:
+        """The error as it counts.
+
+        After an unsafe call may have started only a plain no is believed: "try again" is not ours to say,
+        and an exception that nobody expected does not tell whether the call had been made before it.
+        """
+        unexpected = type(error) is AgentSysError or "exception" in error.data
+        if self.gate_open and (error.retryable or unexpected) and error.data.get("sent") is not False:
             return OutcomeUnknown(error.message, **error.data)
         return error
 
