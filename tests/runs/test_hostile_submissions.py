@@ -73,7 +73,7 @@ REFUSED = [
     *({"start_at": moment} for moment in (datetime(2100, 1, 1), datetime.max, datetime.min)),
     {"start_at": datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))},
     {"start_at": datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))},
-    {"start_at": datetime.now(UTC) + timedelta(days=4000)},
+    {"start_at": datetime(2150, 1, 1, tzinfo=UTC)},
     *({"key": key} for key in (NUL, LONE, "x" * 201, "a\nb", "\x7f")),
 ]  # fmt: skip
 
@@ -105,7 +105,7 @@ TAMED = [
     {"deadline_s": 366 * 86_400},
     {"limits": {"time_s": 0.5, "steps": 1}},
     {"start_at": datetime(1970, 1, 1, tzinfo=UTC)},
-    {"start_at": datetime.now(UTC).astimezone(timezone(timedelta(hours=14)))},
+    {"start_at": datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=14)))},
     {"output_schema": {}},
     {"key": "x" * 200},
     {"key": "\xe4\u4e2d \U0001f600"},
