@@ -67,6 +67,9 @@ NOTES = "Write to bob@example.com on 2024-05-01.\n\nAgents plan. Agents act. Age
         ("Split 'a;b;c' at ';' and give me the last 2", ["b", "c"]),
         ("Run `[n * n for n in range(4)]` in Python and write the result to squares.json, then read it", "[0,1,4,9]"),
         ("Write 'one two' to a.txt, then count its words", 2),
+        ("Split 'One two. Three four.' into sentences and give me the last one", "Three four."),
+        ("Compute 3 + 4, then compute 5 * 6, then add both results", 37),
+        ("Write 'a b' to a.txt. Write 'c' to b.txt. Count the words in a.txt and b.txt, and add the counts", 3),
         ("Save '${goal} stays' as a.txt and read a.txt", "${goal} stays"),
     ],
 )

@@ -261,7 +261,7 @@ class _Splitter:
         """The tokens of a clause, with what it leaves out taken from the one before: its verb, or ("then in b.txt")
         all but the place."""
         places = [token for token in self.now if token.kind in LISTED]
-        bare = all(token in places or token.text in PREPOSITIONS for token in self.now)
+        bare = all(token.kind in LISTED or token.text in PREPOSITIONS for token in self.now)
         before = [token for token in self.bodies if token.kind in LISTED]
         if places and before and bare and (self.borrowed or self.now[0].text in PREPOSITIONS):
             return [places[0] if token is before[-1] else token for token in self.bodies]

@@ -36,8 +36,9 @@ def _sum(sheet: Sheet, param: Param) -> None:
     sign = SIGNS.get(sheet.clause.verb) or SUMS.get(noun)
     sheet.known.add(noun)
     tokens = [t for t in sheet.left if t.kind in ("number", "expression") or t is sheet.pronoun()]
-    if sign and len(tokens) == 1 and sheet.is_plural(tokens[0]):
-        _total(sheet, param, tokens[0], sign)
+    plural = [token for token in tokens or sheet.nouns() if token.kind == "word" and sheet.is_plural(token)]
+    if sign and len(tokens) < 2 and len(plural) == 1:
+        _total(sheet, param, plural[0], sign)
     if not sign or len(tokens) < 2:
         return
     if any(sheet.before(token) == "from" for token in tokens):
@@ -47,13 +48,15 @@ def _sum(sheet: Sheet, param: Param) -> None:
 
 
 def _total(sheet: Sheet, param: Param, token: Token, sign: str) -> None:
-    """``add both results``: the numbers of all the steps of one group."""
-    newest = next((source for source in sheet.earlier() if source.group and source.value(_NUMBER)), None)
+    """``add both results``, ``add the counts``: the numbers of all the steps of one group."""
+    spoken_of = [s for s in sheet.earlier() if token is sheet.pronoun() or stem(token.text) in s.names]
+    newest = next((source for source in spoken_of if source.group and source.value(_NUMBER)), None)
     members = [other for other in reversed(sheet.earlier()) if newest and other.group == newest.group]
     if members:
         sheet.give(param, f" {sign} ".join(source.value(_NUMBER) for source in members))
         sheet.bound += members
         sheet.refer(token)
+        sheet.score += WORTH
 
 
 def _operand(sheet: Sheet, token: Token) -> str:
