@@ -86,3 +86,8 @@ def worker() -> Worker:
 @pytest.fixture
 def step_of() -> Callable[[Run, str], Step]:
     return lambda run, key: Step.objects.get(run=run, key=key)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Ids that are the same in every process: packed bytes carry the time at which they were packed."""
+    return argname if isinstance(val, bytes) else None
