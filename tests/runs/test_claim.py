@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from django.db import OperationalError, transaction
 
-from agentsys.runs.store import claims, sweeps
+from agentsys.core.errors import ToolFailed, ToolUnavailable
+from agentsys.runs.store import claims, moves, sweeps
 from agentsys.runs.store.change import locked
-from agentsys.runs.store.claims import claim
+from agentsys.runs.store.claims import Result, claim
+from agentsys.runs.store.complete import complete
 from tests.support.outages import lose_answer
 from tests.support.rows import photograph, sql, value, wake_now
 from tests.support.threads import in_parallel
@@ -115,6 +117,29 @@ def test_oldest_first_but_a_higher_priority_sooner(submit):
     assert [runs[pk] for pk in order] == [10, 3, 0, 0, -3]
     zeros = [pk for pk in order if runs[pk] == 0]
     assert zeros == sorted(zeros)  # ids grow with time
+
+
+@pytest.mark.parametrize("by", ["completion", "failure", "word", "retry"])
+def test_whatever_makes_a_step_ready_keeps_its_runs_priority(submit, by):
+    first = {"key": "a", "tool": "test.charge"} if by == "word" else echo("a", on_error="continue", max_attempts=2)
+    steps = [first, *([] if by in ("word", "retry") else [echo("b", depends_on=["a"], if_failed="null")])]
+    urgent = submit(steps, priority=5)
+    held = claim("compute", owner="w")
+    ordinary = submit([echo("c")])
+    if by == "completion":
+        complete(held, Result(1), claim_next=False)
+    elif by == "failure":
+        moves.fail(held, moves.Fault(ToolFailed("x"), "tool"))
+    elif by == "retry":
+        moves.fail(held, moves.Fault(ToolUnavailable("x"), "tool"))
+        wake_now(urgent)
+        sweeps.wake_sleepers()
+    else:
+        assert claims.open_gate(held)
+        moves.give_back(held.id, urgent.pk, held.claim_token, why="dead")
+        moves.resolve(urgent.pk, "a", outcome="not_done")
+
+    assert [one.run_id for one in all_claims("w")] == [urgent.pk, ordinary.pk]
 
 
 def test_a_claim_whose_answer_was_lost_is_found_by_its_token(submit, monkeypatch, step_of):

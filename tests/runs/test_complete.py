@@ -146,9 +146,10 @@ def test_edges_added_between_claim_and_completion_are_honoured(submit):
     assert statuses(run) == {"a": "succeeded", "late": "running", "z": "ready"}
 
 
-def test_edges_added_while_a_completion_waits_for_the_run_are_honoured(submit):
+@pytest.mark.parametrize("others", [0, 2])
+def test_edges_added_while_a_completion_waits_for_the_run_are_honoured(submit, others):
     """The completion's snapshot is older than the lock that it waits for."""
-    run = submit([echo("a")])
+    run = submit([echo("a"), *(echo(f"z{n}") for n in range(others))])
     first = claim("compute", owner="w")
 
     with background() as start:
@@ -160,12 +161,14 @@ def test_edges_added_while_a_completion_waits_for_the_run_are_honoured(submit):
         done = completed.result()
 
     assert done.next.key == "late"
-    assert statuses(run) == {"a": "succeeded", "late": "running"}
+    assert statuses(run) == {"a": "succeeded", "late": "running"} | {f"z{n}": "ready" for n in range(others)}
     run.refresh_from_db()
     assert (run.status, run.result) == ("running", None)
     complete(done.next, Result(2))
+    for _ in range(others):
+        complete(claim("compute", owner="w"), Result(3))
     run.refresh_from_db()
-    assert run.result == {"late": 2}
+    assert run.result == {"late": 2} | {f"z{n}": 3 for n in range(others)}
 
 
 def _add_child(run, key, *, of):
