@@ -42,8 +42,9 @@ up: base
 services: base
 	@exec $(PY) manage.py services $(ARGS)
 
+# Two processes; a file's tests stay together, because they share servers.
 test: dev
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n 2 --dist loadfile -m "not bench" $(ARGS)
 
 check: export SECRET_KEY = only-for-static-checks
 check: dev

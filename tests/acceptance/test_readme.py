@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agentsys.infrastructure.embedded import scratch
 from tests.support.stack import ROOT, Up
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]
@@ -21,15 +22,15 @@ def shell_blocks() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     """A folder with the README's tool module, and a stack whose data is in its ``.agentsys``."""
-    made = tmp_path_factory.mktemp("newcomer")
-    (made / ".agentsys").mkdir()
-    [tools] = re.findall(r"```python\n# my_tools\.py\n(.*?)```", README, re.DOTALL)
-    (made / "my_tools.py").write_text(tools)
-    up = Up(made / ".agentsys", AGENTSYS_TOOL_MODULES="my_tools", PYTHONPATH=str(made)).wait_until_ready()
-    yield made
-    up.end(signal.SIGINT)
+    with scratch() as made:
+        (made / ".agentsys").mkdir()
+        [tools] = re.findall(r"```python\n# my_tools\.py\n(.*?)```", README, re.DOTALL)
+        (made / "my_tools.py").write_text(tools)
+        up = Up(made / ".agentsys", AGENTSYS_TOOL_MODULES="my_tools", PYTHONPATH=str(made)).wait_until_ready()
+        yield made
+        up.end(signal.SIGINT)
 
 
 def typed(folder: Path, commands: str) -> str:

@@ -26,7 +26,7 @@ FLAGS = (
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """One Chromium for all tests.  Without one they are left out; in CI that is a failure."""
     found = next((path for path in map(shutil.which, NAMES) if path), None)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -19,6 +20,7 @@ import psutil
 import pytest
 import redis
 
+from agentsys.infrastructure.embedded import scratch
 from tests.support.stack import ROOT, Up, environment
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
@@ -137,18 +139,19 @@ def resolve(client: Client, run_id: str) -> None:
 
 
 @pytest.fixture
-def witness(tmp_path: Path) -> Path:
-    return tmp_path / "witness.log"
+def place() -> Iterator[Path]:
+    """A folder that the servers' own user can reach."""
+    with scratch() as folder:
+        (folder / "data").mkdir()
+        (folder / "witness.log").touch()
+        yield folder
 
 
 @pytest.mark.parametrize("seed", [int(n) for n in os.environ.get("CHAOS_SEEDS", "1").split(",")])
-def test_everything_ends_once_whatever_is_killed(tmp_path, witness, seed):
-    dice = random.Random(seed)
-    witness.touch()
-    folder = tmp_path / "data"
-    folder.mkdir()
+def test_everything_ends_once_whatever_is_killed(place, seed):
+    dice, witness = random.Random(seed), place / "witness.log"
     more = {"AGENTSYS_TOOL_MODULES": "tests.support.tools", "WITNESS": str(witness), "AGENTSYS_LEASE_S": "6"}
-    up = Up(folder, **more, AGENTSYS_HEARTBEAT_S="2").wait_until_ready()
+    up = Up(place / "data", **more, AGENTSYS_HEARTBEAT_S="2").wait_until_ready()
     client, ids = Client(up), []
     try:
         client.login()
@@ -160,7 +163,7 @@ def test_everything_ends_once_whatever_is_killed(tmp_path, witness, seed):
         assert [run for run in runs.values() if run["status"] != "succeeded"] == []
         assert [runs[i]["result"] for i in ids] == [{"first": n} for n in range(len(ids))]
         assert_charged_once(witness)
-        verify(up, ids, tmp_path)
+        verify(up, ids, place)
     finally:
         client.close()
         up.end(signal.SIGINT)

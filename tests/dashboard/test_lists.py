@@ -158,4 +158,4 @@ def test_who_sees_one_workspace_reads_it_by_its_own_index(staff, submit):
 
     reads = [sql for sql in queries(staff(Role.VIEWER), "run") if '"runs_run"' in sql]
 
-    assert 'ORDER BY "runs_run"."created_at" DESC' in reads[0]
+    assert 'ORDER BY "runs_run"."id" DESC' in reads[0]
