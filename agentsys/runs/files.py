@@ -34,18 +34,21 @@ def put(*, workspace_id: UUID, run_id: UUID, name: str, content: bytes, step: Cl
     """Write or replace a file; by a step only while its claim holds.
 
     Raises:
-        PayloadTooLarge: more than 10 MB.
+        InvalidInput: the name is not one.
+        PayloadTooLarge: more than 10 MB, or a file too many.
         LeaseLost: ``step`` is no longer ours.
     """
     check_name(name)
     if len(content) > MAX_FILE_BYTES:
         raise PayloadTooLarge(f"A file may have {MAX_FILE_BYTES} bytes; this one has {len(content)}.", name=name)
-    written = db.row(
+    (done,) = db.rows(
         SQL["put_file"], workspace_id=workspace_id, run_id=run_id, name=name, content=content, size=len(content),
         sha256=hashlib.sha256(content).hexdigest(), step=step.key if step else "", step_id=step.id if step else None,
-        token=step.claim_token if step else None,
+        token=step.claim_token if step else None, max_files=MAX_FILES,
     )  # fmt: skip
-    if written is None:
+    if not done["room"]:
+        raise PayloadTooLarge(f"A run may have {MAX_FILES} files.", name=name)
+    if not done["written"]:
         raise LeaseLost("The file was not written: the step is no longer ours.")
 
 
@@ -55,7 +58,8 @@ def read(run_id: UUID | str, name: str) -> bytes:
     Raises:
         NotFound: the run has no file of this name.
     """
-    found = RunFile.objects.filter(run_id=run_id, name=name).select_related("payload").first()
+    named = RunFile.objects.filter(run_id=run_id, name=name).select_related("payload")
+    found = named.first() if name.isprintable() else None  # PostgreSQL would refuse to look for NUL
     if found is None:
         raise NotFound(f"There is no file named {name!r} in this run.", file=name)
     return bytes(found.payload.content)
