@@ -48,13 +48,24 @@ def test_many_sweepers_wake_a_sleeper_once(submit, worker):
     worker.work()
 
 
-def test_more_sleepers_than_a_batch_are_woken_by_the_next_sweeps(submit, worker, monkeypatch):
+def test_sleepers_that_are_due_together_are_woken_together_however_many(submit, worker, monkeypatch):
     monkeypatch.setattr(sweeps, "BATCH", 3)
     for _ in range(7):
         submit([wait(seconds=0)])
     worker.work()
 
-    assert [len(sweeps.wake_sleepers()) for _ in range(4)] == [3, 3, 1, 0]
+    assert [len(sweeps.wake_sleepers()) for _ in range(2)] == [7, 0]
+    worker.work()
+
+
+def test_one_sweep_wakes_no_more_than_its_share(submit, worker, monkeypatch):
+    monkeypatch.setattr(sweeps, "BATCH", 2)
+    monkeypatch.setattr(sweeps, "MAX_BATCHES", 2)
+    for _ in range(7):
+        submit([wait(seconds=0)])
+    worker.work()
+
+    assert [len(sweeps.wake_sleepers()) for _ in range(3)] == [4, 3, 0]
     worker.work()
 
 

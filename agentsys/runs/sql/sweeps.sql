@@ -3,10 +3,11 @@
 SELECT pg_try_advisory_xact_lock(hashtext('agentsys.' || %(job)s)) AS mine;
 
 -- name: due_sleepers
--- sleeping -> ready once their time has come.  No counter of the run changes, so no run is locked.
+-- sleeping -> ready once their time has come.  No counter of the run changes, so no run is locked; and nothing
+-- is waited for, so the index may give the order.
 WITH due AS (
     SELECT id FROM runs_step WHERE status = 'sleeping' AND available_at <= clock_timestamp()
-     ORDER BY id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+     ORDER BY available_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE runs_step s
    SET status = 'ready', ready_at = clock_timestamp(),
@@ -34,9 +35,14 @@ SELECT id FROM runs_run WHERE finished_at IS NULL AND deadline_at < clock_timest
  ORDER BY deadline_at LIMIT %(limit)s;
 
 -- name: due_lanes
--- Lanes with a step that could have been claimed a second ago.
-SELECT DISTINCT lane FROM runs_step
- WHERE status = 'ready' AND ready_at < clock_timestamp() - make_interval(secs => %(older_than_s)s);
+-- Lanes with a step that could have been claimed a second ago.  Each lane's index is read up to the first such
+-- step: DISTINCT over all that is ready would read a whole backlog, every second and on every node.
+SELECT l.lane FROM unnest(%(lanes)s::text[]) AS l(lane)
+ CROSS JOIN LATERAL (
+    SELECT 1 FROM runs_step s
+     WHERE s.status = 'ready' AND s.lane = l.lane
+       AND s.ready_at < clock_timestamp() - make_interval(secs => %(older_than_s)s)
+     ORDER BY s.fair_key LIMIT 1) AS first;
 
 -- name: stuck_runs
 -- Live runs that nothing moves: no active step, no counterpart, not just made.  An alarm, and repaired.

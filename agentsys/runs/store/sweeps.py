@@ -11,17 +11,28 @@ from django.db import InterfaceError, OperationalError, transaction
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
-from ..states import RunStatus
+from ..states import Lane, RunStatus
 from . import moves
 from .change import locked
 from .sql import SQL
 
 logger = logging.getLogger(__name__)
 BATCH = 500
+MAX_BATCHES = 20
 
 
 def wake_sleepers() -> list[str]:
-    """sleeping -> ready for every step whose time has come; the lanes to ring."""
+    """sleeping -> ready for every step whose time has come, up to 10,000; the lanes to ring."""
+    lanes: list[str] = []
+    for _ in range(MAX_BATCHES):
+        woken = _wake_batch()
+        lanes += woken
+        if len(woken) < BATCH:
+            break
+    return lanes
+
+
+def _wake_batch() -> list[str]:
     with transaction.atomic():
         if not _mine("sleepers"):
             return []
@@ -69,7 +80,7 @@ def end_past_deadline() -> None:
 
 def due_lanes(*, older_than_s: float) -> list[str]:
     """Lanes with a step that has been ready for so long that its bell must be lost."""
-    return [row["lane"] for row in db.rows(SQL["due_lanes"], older_than_s=older_than_s)]
+    return [row["lane"] for row in db.rows(SQL["due_lanes"], lanes=Lane.values, older_than_s=older_than_s)]
 
 
 def repair_stuck() -> int:
