@@ -1,9 +1,12 @@
 """Steps are taken from workers that are gone, and only from those."""
 
+import subprocess
+import sys
 import time
 
 import pytest
 
+from agentsys.core import procs
 from agentsys.core.errors import LeaseLost
 from agentsys.infrastructure.sweeper import Sweeper
 from agentsys.runs import handlers, leases
@@ -157,6 +160,18 @@ def test_dead_processes_lose_their_steps_at_once(submit):
     assert sweeps.reap_dead(lambda owner: owner == "host:dead") == ["compute", "compute"]
 
     assert (statuses(dead), statuses(alive)) == ({"a": "ready", "b": "ready"}, {"c": "running"})
+
+
+def test_a_process_of_this_host_that_has_ended_loses_its_steps_without_waiting_for_the_lease(submit, settings, no_bell):
+    settings.LEASE_S = 3600.0
+    gone, here = submit([echo("a")]), submit([echo("b")])
+    code = "from agentsys.core import procs; print(procs.own_name())"
+    name = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    claim("compute", owner=name), claim("compute", owner=procs.own_name())
+
+    Sweeper().tick()
+
+    assert (statuses(gone), statuses(here)) == ({"a": "ready"}, {"b": "running"})
 
 
 def test_three_crashes_are_poison(submit):
