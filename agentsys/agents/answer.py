@@ -3,13 +3,10 @@
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
-import jsonschema
-import referencing
-
 from agentsys.agents import prompts
+from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelUnavailable, OutputInvalid
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, Usage
@@ -59,15 +56,14 @@ def mismatches(value: Any, schema: dict[str, Any] | None) -> list[str]:
     """What does not match, each as "path: message"; at most 20.
 
     Raises:
-        InvalidInput: the schema itself is not valid.
+        InvalidInput: the schema itself cannot be used.
     """
     if schema is None:
         return []
-    # With a registry of its own the validator never fetches a $ref from the network.
-    validator = jsonschema.Draft202012Validator(schema, registry=referencing.Registry())
+    if faults := schemas.faults(schema):
+        raise InvalidInput(f"output_schema is no JSON Schema to use: {faults[0]['message']}"[:500], errors=faults)
     try:
-        validator.check_schema(schema)
-        found = islice(validator.iter_errors(value), MAX_FAULTS)
-        return [f"{error.json_path}: {error.message[:300]}" for error in found]
-    except (jsonschema.SchemaError, referencing.exceptions.Unresolvable, RecursionError) as error:
-        raise InvalidInput(f"output_schema is no JSON Schema: {error}"[:500]) from error
+        found = schemas.mismatches(value, schema, most=MAX_FAULTS)
+        return [f"{fault.json_path}: {fault.message[:300]}" for fault in found]
+    except schemas.Unusable as error:
+        raise InvalidInput(f"output_schema is no JSON Schema that can be used: {error}"[:500]) from error

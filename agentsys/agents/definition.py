@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import jsonschema
-
 from agentsys.agents.models import Mode
+from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
 from agentsys.llm import client
 from agentsys.tools import registry
@@ -43,7 +42,7 @@ class Definition:
             *_mode_faults(self.mode),
             *model_faults(self.model),
             *_tool_faults(self.tools),
-            *schema_faults(self.output_schema),
+            *schemas.faults(self.output_schema),
             *limit_faults(self.limits),
         ]
         if faults:
@@ -80,38 +79,6 @@ def _tool_faults(tools: list[str]) -> Iterator[Fault]:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield _fault(f"tools[{number}]", "unknown_tool", f"There is no tool named {name!r}.{hint}")
-
-
-def schema_faults(schema: Any, *, path: str = "output_schema") -> Iterator[Fault]:
-    """What keeps ``schema`` from being a JSON Schema (2020-12) of its own; None is fine."""
-    if schema is None:
-        return
-    if not isinstance(schema, dict):
-        yield _fault(path, "type", "A JSON Schema here is an object.")
-        return
-    if outside := next(_outside_references(schema), None):
-        yield _fault(path, "bad_value", f"References must stay inside the schema (#…), not {outside[:100]!r}.")
-        return
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except jsonschema.SchemaError as error:
-        where = "".join(f".{part}" for part in error.absolute_path)
-        yield _fault(path + where, "bad_value", f"Not a JSON Schema: {error.message[:300]}")
-    except RecursionError:
-        yield _fault(path, "too_deep", "The schema is nested too deeply.")
-
-
-def _outside_references(schema: dict[str, Any]) -> Iterator[str]:
-    """A reference that a validator would have to fetch."""
-    rest: list[Any] = [schema]
-    while rest:
-        item = rest.pop()
-        if isinstance(item, dict):
-            refs = (item.get(name) for name in ("$ref", "$dynamicRef"))
-            yield from (ref for ref in refs if isinstance(ref, str) and not ref.startswith("#"))
-            rest.extend(item.values())
-        elif isinstance(item, list):
-            rest.extend(item)
 
 
 def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:

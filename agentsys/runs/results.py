@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentsys.agents import references
+from agentsys.core import schemas
 from agentsys.core.errors import AgentSysError
 
-from . import files, schemas
+from . import files
 from .told import told
 
 #: First names of references that are no steps.

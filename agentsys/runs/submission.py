@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agentsys.agents import definition
+from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, PayloadTooLarge, ToolOutputTooLarge
 from agentsys.core.sanitize import clean
 
-from . import files, schemas
+from . import files
 
 MAX_GOAL = 20_000
 MAX_INPUT_BYTES = 1_000_000

@@ -1,5 +1,6 @@
 """The final answer: from the outputs, in the shape that was asked for."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -62,3 +63,16 @@ def test_offline_the_outputs_are_the_answer() -> None:
 def test_a_schema_that_is_none_is_refused_and_nothing_is_fetched_for_it(schema: Any) -> None:
     with pytest.raises(InvalidInput, match="JSON Schema"):
         answer(schema, model="offline")
+
+
+def test_a_pattern_that_would_backtrack_for_ages_holds_no_worker_up() -> None:
+    schema = {"type": "object", "properties": {"text": {"pattern": "^(a+)+$"}}, "required": ["text"]}
+    begun = time.process_time()
+    with pytest.raises(OutputInvalid, match="does not match"):
+        answer(schema, model="offline", outputs={"count": {"text": "a" * 5_000 + "b"}})
+    assert time.process_time() - begun < 5  # with Python's own patterns: for ever
+
+
+def test_a_pattern_that_cannot_be_used_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="linear time"):
+        answer({"properties": {"a": {"pattern": "(?=a)b"}}}, model="offline")

@@ -101,6 +101,7 @@ def test_a_wrong_change_changes_nothing(author: Any, clerk: str, problem: Any, b
         ({"tools": ["text.cuont", "time.now", "time.now"]}, [("tools[0]", "unknown_tool"), ("tools[2]", "duplicate")]),
         ({"output_schema": {"type": "thing"}}, [("output_schema.type", "bad_value")]),
         ({"output_schema": {"$ref": "http://example.com/s"}}, [("output_schema", "bad_value")]),
+        ({"output_schema": {"pattern": "(?=a)b"}}, [("output_schema", "bad_value")]),
         ({"limits": {"steps": 0}}, [("limits.steps", "bad_value")]),
         ({"limits": {"steps": 1.5}}, [("limits.steps", "type")]),
         ({"limits": {"time_s": True}}, [("limits.time_s", "type")]),

@@ -5,8 +5,8 @@ import time
 import jsonschema
 import pytest
 
+from agentsys.core import schemas
 from agentsys.core.errors import OutputInvalid
-from agentsys.runs import schemas
 
 FITS = [
     ({"type": "object", "required": ["n"]}, {"n": 1}),

@@ -7,19 +7,20 @@ refers to itself twice a level takes twice as long with each level.
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from jsonschema.exceptions import SchemaError as NoSchema
+from jsonschema.exceptions import UnknownType, ValidationError
 from jsonschema.validators import extend
 from pydantic_core import SchemaError, SchemaValidator, core_schema
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from agentsys.agents import definition
 from agentsys.core.errors import OutputInvalid
 
 #: Keywords looked at in one check; a few microseconds each.
@@ -30,12 +31,40 @@ Keyword = Callable[[Any, Any, Any, Any], Errors | None]
 
 
 def faults(schema: Any, *, path: str = "output_schema") -> list[dict[str, str]]:
-    """What keeps ``schema`` from being used, as {path, code, message}; None is fine."""
-    found = list(definition.schema_faults(schema, path=path))
+    """What keeps ``schema`` from being used, as {path, code, message}; None is fine.
+
+    Asked before a schema is stored, of an agent or of a submission.
+    """
+    if schema is None:
+        return []
+    found = list(_shape_faults(schema, path))
     message = "Not a JSON Schema that can be used:"
-    return found or [
-        {"path": path, "code": "bad_value", "message": f"{message} {problem}"} for problem in _unusable(schema)
-    ]
+    return found or [_fault(path, "bad_value", f"{message} {problem}") for problem in _unusable(schema)]
+
+
+class Unusable(ValueError):
+    """A schema that a value cannot be checked with: it is none, refers outside, or takes too much work."""
+
+
+def mismatches(value: Any, schema: Any, *, most: int) -> list[ValidationError]:
+    """Where a value does not fit and why; at most ``most``, none if it fits.
+
+    Raises:
+        Unusable: nothing can be said, and why.
+    """
+    token = _left.set(MAX_WORK)
+    try:
+        # Without a registry of ours the library would fetch what a $ref names.
+        bounded = _Bounded(_without_dialect(schema), registry=Registry())
+        return list(itertools.islice(bounded.iter_errors(value), most))
+    except RecursionError as error:
+        raise Unusable("It refers to itself without end.") from error
+    except UnknownType as error:
+        raise Unusable(f"There is no type {str(error.type)[:100]!r}.") from error
+    except (Unresolvable, SchemaError, _TooMuch) as error:
+        raise Unusable(str(error)[:300]) from error
+    finally:
+        _left.reset(token)
 
 
 def check(value: Any, schema: Any) -> None:
@@ -44,18 +73,41 @@ def check(value: Any, schema: Any) -> None:
     Raises:
         OutputInvalid: it does not fit, and the message says where and why; or the schema cannot be used.
     """
-    token = _left.set(MAX_WORK)
     try:
-        # Without a registry of ours the library would fetch what a $ref names.
-        fault = next(_Bounded(_without_dialect(schema), registry=Registry()).iter_errors(value), None)
-    except (Unresolvable, SchemaError, RecursionError, _TooMuch) as error:
-        why = "It refers to itself without end." if isinstance(error, RecursionError) else str(error)[:300]
-        raise OutputInvalid(f"The output schema cannot be used. {why}") from error
-    finally:
-        _left.reset(token)
-    if fault is not None:
+        found = mismatches(value, schema, most=1)
+    except Unusable as error:
+        raise OutputInvalid(f"The output schema cannot be used. {error}") from error
+    for fault in found:
         where = ".".join(str(part) for part in fault.absolute_path)[:200] or "result"
         raise OutputInvalid(f"{where}: {fault.message[:500]}", path=where)
+
+
+def _fault(path: str, code: str, message: str) -> dict[str, str]:
+    return {"path": path, "code": code, "message": message}
+
+
+def _shape_faults(schema: Any, path: str) -> Iterator[dict[str, str]]:
+    """What keeps ``schema`` from being a JSON Schema (2020-12) that stands by itself."""
+    if not isinstance(schema, dict):
+        yield _fault(path, "type", "A JSON Schema here is an object.")
+        return
+    if outside := next(_outside_references(schema), None):
+        yield _fault(path, "bad_value", f"References must stay inside the schema (#…), not {outside[:100]!r}.")
+        return
+    try:
+        Draft202012Validator.check_schema(schema)
+    except NoSchema as error:
+        where = "".join(f".{part}" for part in error.absolute_path)
+        yield _fault(path + where, "bad_value", f"Not a JSON Schema: {error.message[:300]}")
+    except RecursionError:
+        yield _fault(path, "too_deep", "The schema is nested too deeply.")
+
+
+def _outside_references(schema: Any) -> Iterator[str]:
+    """References that a validator would have to fetch."""
+    for word, value in _words(schema):
+        if word in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+            yield value
 
 
 class _TooMuch(Exception):
