@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
 
-from agentsys.core import procs
+from agentsys.core import outage, procs
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.sweeper import Sweeper, due_lanes
 from agentsys.runs import leases
@@ -56,16 +56,35 @@ class Loop(threading.Thread):
         try:
             self.tick()
         except Error as error:
+            if not outage.is_lost(error):
+                self._failed()
+                return
             if not self._away:
                 logger.warning("%s waits for PostgreSQL: %s", self.name, str(error).strip())
             self._away = True
             connection.close()
             self.database_is_away()
         except Exception:  # a thread that dies would leave the worker alive and useless
-            logger.exception("%s failed; it goes on", self.name)
-            connection.close()
+            self._failed()
         else:
             self._away = False
+
+    def _failed(self) -> None:
+        logger.exception("%s failed; it goes on", self.name)
+        connection.close()
+
+    def safely(self, job: Callable[[], object]) -> None:
+        """Do one part of a tick so that its own faults do not keep the parts after it from their turn.
+
+        Raises:
+            Error: PostgreSQL is away: so it is for all of them.
+        """
+        try:
+            job()
+        except Exception as error:
+            if outage.is_lost(error):
+                raise
+            self._failed()
 
 
 class Heartbeat(Loop):
@@ -115,7 +134,9 @@ class Housekeeper(Loop):
         super().__init__("housekeeper")
         self._slices, self._row, self._slots = slices, row, slots
         self._polling, self._sweeping, self._is_stopping = polling, sweeping, is_stopping
-        self._pollers = ThreadPoolExecutor(min(slots, MAX_POLLERS), thread_name_prefix="poller")
+        pollers = min(slots, MAX_POLLERS)
+        self._pollers = ThreadPoolExecutor(pollers, thread_name_prefix="poller")
+        self._free_pollers = threading.Semaphore(pollers)
         self._sweeper: Sweeper | None = None
         self._rolled_up_at = 0.0
 
@@ -124,8 +145,8 @@ class Housekeeper(Loop):
             self._resign()
             return
         if self._polling.won():
-            self._row.tell()
-            self._poll()
+            self.safely(self._row.tell)
+            self.safely(self._poll)
         if self._sweeping.won():
             self._sweep()
         close_old_connections()
@@ -147,7 +168,9 @@ class Housekeeper(Loop):
             self._row.tell(draining=True)
 
     def _poll(self) -> None:
-        if self._slices.busy < self._slots and self._row.lane in due_lanes():
+        if self._slices.busy >= self._slots or self._row.lane not in due_lanes():
+            return
+        if self._free_pollers.acquire(blocking=False):  # else a turn a second would pile up behind those that hang
             self._pollers.submit(self._take)
 
     def _take(self) -> None:
@@ -156,6 +179,7 @@ class Housekeeper(Loop):
         except Exception:  # nobody reads this future
             logger.exception("a turn taken without a bell failed")
         finally:
+            self._free_pollers.release()
             with contextlib.suppress(Error):
                 connection.close()
 
@@ -165,4 +189,4 @@ class Housekeeper(Loop):
         self._sweeper.tick()
         if time.monotonic() >= self._rolled_up_at + ROLL_UP_EVERY_S:
             self._rolled_up_at = time.monotonic()
-            rollup.roll_up()
+            self.safely(rollup.roll_up)

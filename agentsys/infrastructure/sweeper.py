@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from django.conf import settings
 from django.db import connection
 
-from agentsys.core import db, procs
+from agentsys.core import db, outage, procs
 from agentsys.runs import dispatch
 from agentsys.runs.store import sweeps
 
@@ -45,10 +45,20 @@ class Sweeper:
     def _guarded(self, job: Callable[[], object]) -> None:
         try:
             job()
-        except Exception:  # upkeep must go on whatever one job meets
-            logger.exception("upkeep failed: %s", getattr(job, "__name__", job))
-            self._contact_since = time.monotonic()
+        except Exception as error:  # upkeep must go on whatever one job meets
+            name = getattr(job, "__name__", job)
+            if outage.is_busy(error):
+                logger.warning("upkeep waited in vain for a lock: %s; it is tried again", name)
+            else:
+                logger.exception("upkeep failed: %s", name)
+            self._judge(error)
             connection.close()
+
+    def _judge(self, error: Exception) -> None:
+        """Only a lost connection breaks the contact: a job that fails for a reason of its own must not end reaping."""
+        raw = connection.connection
+        if outage.is_lost(error) or (raw is not None and raw.closed):
+            self._contact_since = time.monotonic()
 
     def _wake(self) -> None:
         dispatch.wake(sorted({*sweeps.wake_sleepers(), *sweeps.due_lanes(older_than_s=RING_AFTER_S)}))
