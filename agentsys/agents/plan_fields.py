@@ -7,7 +7,7 @@ from typing import Any
 from agentsys.agents.plan_faults import Faults, shown, type_name
 from agentsys.agents.references import has_reference, join_path
 
-#: A year, as the tool ``wait`` says to models.
+#: A year, as the tool ``wait`` says to models; whoever runs a wait takes it from here.
 MAX_WAIT_S = 31_536_000
 
 

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Kind = Literal["tool", "act", "answer", "wait"]
+Kind = Literal["tool", "answer", "wait"]
 OnError = Literal["fail", "continue"]
 IfFailed = Literal["skip", "null"]
 
@@ -26,11 +26,11 @@ class PlanStep:
     kind: Kind = "tool"
     tool: str = ""  #: only of kind tool
     arguments: dict[str, Any] = field(default_factory=dict)  #: of tool, and of wait: seconds or until
-    objective: str = ""  #: of act, and of answer if it has one
+    objective: str = ""  #: of answer, if it has one
     #: Keys of steps: the explicit ones first, then those that references name; each once.
     depends_on: tuple[str, ...] = ()
     title: str = ""
-    timeout_s: float | None = None  #: None: the tool's own, or the default of the kind
+    timeout_s: float | None = None  #: of one attempt; None: the tool's own, or the default of the kind
     max_attempts: int | None = None
     approval: bool = False
     on_error: OnError = "fail"

@@ -33,17 +33,18 @@ MAX_ATTEMPTS = 20
 MAX_TITLE_CHARS = 200
 MAX_OBJECTIVE_CHARS = 20_000
 
-_COMMON = frozenset({"key", "kind", "title", "depends_on", "approval", "on_error", "if_failed"})
-_MODEL = frozenset({"objective", "timeout_s", "max_attempts"})
+_COMMON = frozenset(
+    {"key", "kind", "title", "depends_on", "approval", "on_error", "if_failed", "timeout_s", "max_attempts"}
+)
+#: The kinds that runs.handlers can run, with the fields each may have.
 _FIELDS: dict[str, frozenset[str]] = {
-    "tool": _COMMON | {"tool", "arguments", "timeout_s", "max_attempts"},
-    "act": _COMMON | _MODEL,
-    "answer": _COMMON | _MODEL,
+    "tool": _COMMON | {"tool", "arguments"},
+    "answer": _COMMON | {"objective"},
     "wait": _COMMON | {"arguments"},
 }
 _ALL_FIELDS = frozenset().union(*_FIELDS.values())
 #: In the contract, but nothing can run them yet.
-_UNAVAILABLE = ("ask", "delegate")
+_UNAVAILABLE = ("act", "ask", "delegate")
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
@@ -167,10 +168,10 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         kind=kind,
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
         arguments=fields.object("arguments") if kind in ("tool", "wait") else {},
-        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind in ("act", "answer") else "",
+        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind == "answer" else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
-        timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S) if kind != "wait" else None,
-        max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS) if kind != "wait" else None,
+        timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S),
+        max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS),
         approval=fields.flag("approval"),
         on_error=cast(OnError, fields.choice("on_error", ("fail", "continue"), "fail")),
         if_failed=cast(IfFailed, fields.choice("if_failed", ("skip", "null"), "skip")),
@@ -183,8 +184,6 @@ def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
     collect(step.objective, f"{draft.path}.objective", draft, reading)
     if step.kind == "wait":
         check_wait(fields, step.arguments)
-    elif step.kind == "act" and fields.is_blank("objective"):
-        fields.fault("objective", "missing", "A step of kind act needs an objective: what it is to achieve.")
     elif step.kind == "tool":
         _check_tool(fields, step, reading)
     if step.approval:

@@ -68,10 +68,10 @@ def test_a_step_may_refer_to_a_later_one():
 
 def test_an_objective_may_refer_to_steps():
     plan = parse(
-        [step("a"), {"key": "b", "kind": "act", "objective": "Look at ${a.iso}"}, {"key": "c", "kind": "answer"}]
+        [step("a"), {"key": "b", "kind": "answer", "objective": "Look at ${a.iso}"}, {"key": "c", "kind": "answer"}]
     )
 
-    assert [s.kind for s in plan.steps] == ["tool", "act", "answer"]
+    assert [s.kind for s in plan.steps] == ["tool", "answer", "answer"]
     assert plan.steps[1].depends_on == ("a",)
 
 
@@ -122,8 +122,15 @@ def test_the_same_plan_comes_back_from_its_json():
     plan = parse(
         [
             step("a", on_error="continue", timeout_s=1),
-            {"key": "w", "tool": "wait", "arguments": {"seconds": 1}, "depends_on": ["a"]},
-            {"key": "b", "kind": "act", "objective": "go ${w}", "if_failed": "null", "max_attempts": 2},
+            {
+                "key": "w",
+                "tool": "wait",
+                "arguments": {"seconds": 1},
+                "depends_on": ["a"],
+                "timeout_s": 5,
+                "max_attempts": 3,
+            },
+            {"key": "b", "kind": "answer", "objective": "go ${w}", "if_failed": "null", "max_attempts": 2},
         ],
         answer=["${b}"],
     )
