@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from django.db import transaction
+from django.db.models import QuerySet
 
 from agentsys.core import db
 
@@ -77,6 +78,6 @@ def _add(rows: Iterable[db.Row]) -> int:
     return total
 
 
-def outcomes() -> list[Outcome]:
+def outcomes() -> QuerySet[Outcome]:
     """The totals, without the cursor."""
-    return list(Outcome.objects.exclude(kind=CURSOR[0]).order_by("kind", "outcome"))
+    return Outcome.objects.exclude(kind=CURSOR[0]).order_by("kind", "outcome")

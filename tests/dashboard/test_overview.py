@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from agentsys.accounts.models import Role
 from agentsys.dashboard import navigation
+from agentsys.infrastructure import rollup
 from agentsys.infrastructure.models import Outcome, Worker
 from tests.dashboard.conftest import echo
 
@@ -43,6 +44,23 @@ def test_the_overview_tells_what_moves_waits_and_failed(superuser, submit, worke
         "nobody works here",
     ):
         assert part in text
+
+
+def test_totals_have_no_row_of_the_counters_own(superuser, submit, worker):
+    worker.finish(submit([echo("a")]))
+    rollup.roll_up(margin_s=0)
+    assert Outcome.objects.filter(kind="cursor").exists()
+
+    for url in ("/admin/", "/admin/infrastructure/outcome/"):
+        page = superuser.page(url)
+        kinds = {row.css_first("td, th").text().strip() for row in page.css("tbody tr")}
+        assert kinds >= {"run", "tool"}
+        assert "cursor" not in page.text()
+
+
+def test_the_bare_address_leads_to_the_overview(superuser):
+    answer = superuser.get("/")
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/")
 
 
 def test_a_worker_that_has_not_been_seen_for_a_minute_is_silent(superuser, db):

@@ -10,6 +10,7 @@ from unfold.decorators import display
 
 from agentsys.dashboard import access, text
 from agentsys.dashboard.pages import overview
+from agentsys.infrastructure import rollup
 from agentsys.infrastructure.models import Outcome, Worker
 
 from .base import ReadOnlyAdmin, badge
@@ -59,6 +60,9 @@ class OutcomeAdmin(_OfInstallation):
     list_display = ("kind", "outcome", "count", "mean")
     list_display_links = None
     ordering = ("kind", "outcome")
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return rollup.outcomes()
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return access.crosses_workspaces(request)  # totals over all workspaces

@@ -14,7 +14,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from agentsys.dashboard import access, links, text
-from agentsys.infrastructure.models import Outcome, Worker
+from agentsys.infrastructure import rollup
+from agentsys.infrastructure.models import Worker
 from agentsys.runs.models import Run, Step
 from agentsys.runs.states import RUN_FINAL, Lane, RunStatus, StepStatus
 
@@ -145,7 +146,6 @@ def _worker(worker: Worker, now: datetime) -> dict[str, Any]:
 
 
 def _outcomes() -> list[dict[str, Any]]:
-    rows = Outcome.objects.order_by("kind", "outcome")
     return [
         {
             "kind": row.kind,
@@ -153,5 +153,5 @@ def _outcomes() -> list[dict[str, Any]]:
             "count": f"{row.count:,}",
             "mean": text.duration(row.seconds / row.count) if row.count else "",
         }
-        for row in rows[:50]
+        for row in rollup.outcomes()[:50]
     ]
