@@ -14,6 +14,8 @@ from agentsys.infrastructure.processes import Process, SetupFailed
 
 STOP_S = 5.0  # for what has nothing to drain
 LANES = ("model", "network", "compute", "system")
+#: In Flower's configuration, which is Python.  Text, as what it names is above us.
+FLOWER_LOGIN = "from agentsys.observability.flower_login import protect_metrics\nprotect_metrics()\n"
 WEB_APP = "agentsys.asgi:application"
 REGISTERED = Path(__file__).with_name("sql").joinpath("supervisor.sql").read_bytes()
 
@@ -118,7 +120,8 @@ class Stack:
             "read_only": True,  # what runs is decided in agentsys, not beside it
             "max_tasks": 20_000,
         }
-        write_private(config, "".join(f"{name} = {value!r}\n" for name, value in options.items()))
+        lines = [FLOWER_LOGIN, *(f"{name} = {value!r}\n" for name, value in options.items())]
+        write_private(config, "".join(lines))
         command = ["celery", "-A", "workers.celery", "flower", f"--conf={config}"]
         # It has nothing to lose, and its own end waits for questions that no worker answers any more.
         ready = self._answers(self.flower_port, "/healthcheck")

@@ -7,8 +7,14 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django_prometheus.exports import ExportToDjangoView
+from prometheus_client import REGISTRY
 
 from . import health
+from .collectors import EngineCollector
+
+#: Here and not in the app's ready(): only the web process has views.  Flower sets Django up too, serves
+#: this registry at an address of its own and may not query from its event loop.
+REGISTRY.register(EngineCollector())
 
 
 @never_cache
