@@ -90,6 +90,11 @@ def user_name() -> str:
         ) from None
 
 
+def _private(path: str, flags: int) -> int:
+    """Opens a file that only we may read, if it has to be made."""
+    return os.open(path, flags, 0o600)
+
+
 class Process:
     """One child: started through the launcher, logged to a file, stopped within a bounded time."""
 
@@ -119,7 +124,7 @@ class Process:
             raise SetupFailed(f"{self.name} runs already (pid {self.pid})")
         try:
             self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with self.log.open("ab") as log:  # append mode, so that the log may be cut while in use
+            with open(self.log, "ab", opener=_private) as log:  # appends: it may be cut while in use
                 self._popen = self._spawn(log.fileno())
         except OSError as error:
             raise SetupFailed(f"{self.name} cannot be started: {error}") from error

@@ -20,7 +20,7 @@ from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_un
 from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ
 from agentsys.infrastructure.supervisor_external import check_database, check_redis
 from agentsys.infrastructure.supervisor_family import Family
-from agentsys.infrastructure.supervisor_files import Files, cut_logs
+from agentsys.infrastructure.supervisor_files import Files, cut_logs, hide_logs
 from agentsys.infrastructure.supervisor_guard import Guard
 from agentsys.infrastructure.supervisor_keeper import Keeper
 from agentsys.infrastructure.supervisor_wanted import Wanted
@@ -102,6 +102,7 @@ class Supervisor:
         self._family.adopt_orphans()
         self._hold_lock()
         self.files.untell()
+        hide_logs(self.wanted.data_dir / "logs")
         self._choose_ports()
         self._start_servers()
         self._plan_stack()

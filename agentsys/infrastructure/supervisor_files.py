@@ -30,8 +30,8 @@ class Files:
         try:
             found: dict[str, Any] = json.loads(self.services_file.read_text())
             return found
-        except FileNotFoundError:
-            return {}
+        except (FileNotFoundError, NotADirectoryError):
+            return {}  # a folder that cannot be made is told by whoever writes
         except (OSError, ValueError) as error:
             raise SetupFailed(f"{self.services_file} cannot be read: {error}; delete it") from error
 
@@ -55,6 +55,9 @@ class Files:
     def _write(self, path: Path, content: dict[str, Any]) -> None:
         try:
             self.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except OSError as error:
+            raise SetupFailed(f"AGENTSYS_DATA_DIR: {self.data_dir} cannot be made: {error.strerror}") from error
+        try:
             write_private(path, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             raise SetupFailed(f"{path} cannot be written: {error.strerror}") from error
@@ -65,9 +68,17 @@ def keep_secret_key(data_dir: Path) -> None:
     Files(data_dir).secret("secret_key")
 
 
+def hide_logs(folder: Path) -> None:
+    """Make the folder of logs, and what earlier versions left open in it, ours alone to read."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o700)
+    for log in folder.glob("*.log*"):
+        log.chmod(0o600)
+
+
 def cut_logs(folder: Path) -> None:
     """Move a log that has grown too long to ``.1`` and go on from empty (writers append)."""
     for log in folder.glob("*.log"):
         if log.stat().st_size > MAX_LOG_BYTES:
-            shutil.copyfile(log, log.with_suffix(".log.1"))
+            shutil.copy(log, log.with_suffix(".log.1"))
             os.truncate(log, 0)

@@ -15,7 +15,7 @@ import pytest
 from agentsys.infrastructure import supervisor_keeper
 from agentsys.infrastructure.processes import Process, SetupFailed, free_port, reserve_port, wait_until
 from agentsys.infrastructure.supervisor_children import lane_numbers
-from agentsys.infrastructure.supervisor_files import Files, cut_logs
+from agentsys.infrastructure.supervisor_files import Files, cut_logs, hide_logs
 from agentsys.infrastructure.supervisor_guard import Guard
 from agentsys.infrastructure.supervisor_keeper import Keeper
 
@@ -219,8 +219,28 @@ def test_a_broken_services_file_is_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupFailed, match=r"services\.json cannot be (read|written): "):
-        Files(tmp_path / "file" / "data").secret("secret_key")
+    for folder in (tmp_path / "file", tmp_path / "file" / "data", Path("/proc/agentsys")):
+        with pytest.raises(SetupFailed, match=rf"^AGENTSYS_DATA_DIR: {folder} cannot be made: [A-Z]"):
+            Files(folder).secret("secret_key")
+
+
+def test_logs_are_private_those_of_an_earlier_version_too(
+    tmp_path: Path, make_child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentsys.infrastructure.supervisor_files.MAX_LOG_BYTES", 10)
+    logs = tmp_path / "logs"
+    logs.mkdir(mode=0o755)
+    (logs / "web.log").write_text("a long line\n")
+    (logs / "web.log").chmod(0o644)
+
+    hide_logs(logs)
+    child = make_child("/bin/true")
+    child.start()
+    assert child.wait(5)
+    cut_logs(logs)
+
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (logs, *logs.iterdir())}
+    assert modes == {"logs": 0o700, "web.log": 0o600, "web.log.1": 0o600, "child.log": 0o600}
 
 
 def test_a_long_log_is_cut_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

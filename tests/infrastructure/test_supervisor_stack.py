@@ -67,6 +67,8 @@ def test_flower_wants_a_login_and_changes_nothing(up: Up) -> None:
     shut_down = "/api/worker/shutdown/network@" + socket.gethostname()
     assert get(found["flower"], "/tasks") == 401
     assert get(found["flower"], "/tasks", login=login) == 200
+    assert get(found["flower"], "/metrics") == 401
+    assert get(found["flower"], "/metrics", login=login) == 200
     assert get(found["flower"], shut_down, method="POST", login=login) in (403, 405)
     assert psutil.pid_exists(found["processes"]["worker-network"])
 
@@ -99,6 +101,7 @@ def test_all_ends_in_order_and_the_next_start_keeps_the_password(up: Up) -> None
     password = up.endpoints["password"]
 
     assert up.end(signal.SIGINT) == 0
+    assert up.log.read_text().endswith("\nstopping…\nstopped\n")
     assert not up.endpoints_file.exists()
 
     with Up(up.folder) as again:
@@ -140,6 +143,16 @@ def test_a_broken_env_file_is_one_clear_line() -> None:
         line = refused(folder)
     assert line.startswith("agentsys: AGENTSYS_LEASE_S='soon': ")
     assert line.count("\n") == 1
+
+
+def test_a_broken_module_of_tools_is_named_before_anything_starts() -> None:
+    with scratch() as folder:
+        line = refused(folder, AGENTSYS_TOOL_MODULES="no_such_tools")
+        assert not (folder / "logs").exists()
+    assert line == (
+        "agentsys: AGENTSYS_TOOL_MODULES: cannot import 'no_such_tools': "
+        "ModuleNotFoundError: No module named 'no_such_tools'\n"
+    )
 
 
 @pytest.mark.parametrize("server", ["DATABASE_URL=postgresql://a:b@", "REDIS_URL=redis://"])

@@ -38,6 +38,7 @@ class Command(BaseCommand):
                     self._say("the stack stays up until Ctrl-C")
                     stack.watch()
                 self._say("stopping all; `make up` starts it again with these runs, at these addresses")
+            self._say("stopped")
         except SetupFailed as error:
             raise CommandError(str(error)) from error
         except StopRequested:

@@ -31,3 +31,4 @@ class Command(BaseCommand):
         finally:
             doorbell.stop()
             postgres.stop()
+        self.stdout.write("stopped")

@@ -10,6 +10,7 @@ from agentsys.infrastructure.processes import SetupFailed
 from agentsys.infrastructure.supervisor import StopRequested, Supervisor
 from agentsys.infrastructure.supervisor_children import LANES, lane_numbers
 from agentsys.infrastructure.supervisor_wanted import Wanted
+from agentsys.tools import registry
 
 
 def add_stack_arguments(parser: CommandParser) -> None:
@@ -22,7 +23,16 @@ def add_stack_arguments(parser: CommandParser) -> None:
 
 
 def wanted_stack(options: dict[str, Any], **more: Any) -> Wanted:
-    """What the environment and the command line ask for.  Raises SetupFailed."""
+    """What the environment and the command line ask for.
+
+    Loads the tools too: a module of them that is broken is named here, before any child starts, and
+    not in the log of the child that fails of it.
+
+    Raises:
+        SetupFailed: a number of the command line is none.
+        ImproperlyConfigured: a module of tools does not import.
+    """
+    registry.load()
     env = settings.ENV
     chosen = env.model_fields_set
     return Wanted(
@@ -57,6 +67,7 @@ class Command(BaseCommand):
                 self._say(supervisor.welcome())
                 supervisor.watch()
                 self._say("stopping…")
+            self._say("stopped")
         except SetupFailed as error:
             raise CommandError(str(error)) from error
         except StopRequested:
