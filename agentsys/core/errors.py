@@ -143,6 +143,12 @@ class OutcomeUnknown(AgentSysError):
     code, http_status = "outcome_unknown", 502
 
 
+class ToolRateLimited(ToolUnavailable):
+    """The other side asks to wait; the wait uses up no try."""
+
+    code, http_status, uses_attempt = "tool_rate_limited", 429, False
+
+
 class ToolArgumentsInvalid(AgentSysError):
     """The arguments do not match the tool's schema."""
 
@@ -178,6 +184,12 @@ class ModelUnavailable(AgentSysError):
     """The model could not be reached or is overloaded; trying again may help."""
 
     code, http_status, retryable = "model_unavailable", 503, True
+
+
+class ModelRateLimited(ModelUnavailable):
+    """The model's provider asks to wait; the wait uses up no try."""
+
+    code, http_status, uses_attempt = "model_rate_limited", 429, False
 
 
 class GoalNotPlannable(AgentSysError):

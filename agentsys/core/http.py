@@ -10,7 +10,14 @@ from typing import Any
 import httpx
 from django.conf import settings
 
-from agentsys.core.errors import AddressDenied, AgentSysError, OutcomeUnknown, ToolFailed, ToolUnavailable
+from agentsys.core.errors import (
+    AddressDenied,
+    AgentSysError,
+    OutcomeUnknown,
+    ToolFailed,
+    ToolRateLimited,
+    ToolUnavailable,
+)
 from agentsys.core.http_body import Response, read_body
 from agentsys.core.http_guard import GuardedTransport
 from agentsys.core.http_headers import checked_headers, headers_elsewhere, retry_after_s
@@ -167,7 +174,9 @@ def _refused(hop: _Hop, response: Response) -> AgentSysError:
     if wait_s is not None:
         data["retry_after_s"] = wait_s
     # A 5xx answer to a POST does not say that nothing happened; 429, and 503 with a time, do.
-    if response.status == 429 or (response.status == 503 and wait_s is not None):
+    if response.status == 429:
+        return ToolRateLimited(message, **data, sent=False)
+    if response.status == 503 and wait_s is not None:
         return ToolUnavailable(message, **data, sent=False)
     if response.status >= 500 and hop.method in _REPEATABLE:
         return ToolUnavailable(message, **data)

@@ -88,24 +88,21 @@ def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> C
         return _fenced(claim, error)
     except AgentSysError as error:
         ok, text = False, f"{error.code}: {error.message}"[:500]
-        return _failed(held, held.judged(error))
+        return _failed(held, error)
     except Exception:  # a bug of ours: its text may hold secrets, so only the log gets it
         logger.exception("step %s of run %s failed unexpectedly", claim.key, claim.run_id)
         ok, text = False, AgentSysError.code
-        return _failed(held, held.judged(AgentSysError()))
+        return _failed(held, AgentSysError())
     finally:
         leases.drop(held)
         observer.ended(info, ok=ok, result=text, runtime_s=time.monotonic() - begun)
 
 
 def _do(held: Held) -> handlers.Outcome:
-    try:
-        with db.lent():
-            outcome = handlers.HANDLERS[held.claim.kind](held)
-        held.done = True
-        return outcome
-    except AgentSysError as error:
-        raise held.judged(error) from error
+    with db.lent():
+        outcome = handlers.HANDLERS[held.claim.kind](held)
+    held.done = True
+    return outcome
 
 
 def _short(outcome: handlers.Outcome) -> str:

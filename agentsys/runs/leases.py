@@ -6,31 +6,41 @@ The heartbeat runs in the process that does the work, on its own thread and conn
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown, StepTimeout
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection
+
+from agentsys.core.errors import DatabaseUnavailable, LeaseLost, NotFound, StepTimeout
 from agentsys.tools.context import ToolContext
 
+from . import dispatch
 from .store import claims, moves
 from .store.claims import Claim
 
 logger = logging.getLogger(__name__)
 #: A handler gets this long past its step's time to come back by itself.
 GRACE_S = 1.0
+#: The share of a lease within which its holder still acts on it; the rest is for clocks and slow networks.
+TRUSTED = 0.75
+#: Effects that open the gate.  A verifiable call waits for a person, too, until checks are asked.
+GATED = ("unsafe", "verifiable")
 
 
 @dataclass(slots=True)
 class Held:
     """A claim in the hands of a thread of this process.
 
-    ``deadline_at`` is in ``time.monotonic()`` seconds.  ``lost`` and ``cancelled`` are set by the heartbeat
-    and read by the thread; ``gate_open`` says that an unsafe call may have started, ``done`` that the work is
-    over and only its record is missing: that may take longer than the step had, while PostgreSQL is away.
+    ``deadline_at`` and ``renewed_at`` (the lease, last) are in ``time.monotonic()`` seconds.  ``lost`` and
+    ``cancelled`` are set by the heartbeat and read by the thread; ``gate_open`` says that an unsafe call may
+    have started, ``done`` that the work is over and only its record is missing: that may take longer than
+    the step had, while PostgreSQL is away.
     """
 
     claim: Claim
     deadline_at: float
+    renewed_at: float = field(default_factory=time.monotonic)
     lost: bool = False
     cancelled: bool = False
     gate_open: bool = False
@@ -42,24 +52,25 @@ class Held:
         return not self.done and time.monotonic() >= self.deadline_at + GRACE_S
 
     def ensure(self) -> None:
-        """Raise LeaseLost unless this claim may still act; opens the gate before an unsafe call."""
-        if self.lost:
-            raise LeaseLost(step=self.claim.key)
-        if self.claim.effect == "unsafe" and not self.gate_open:
-            if not claims.open_gate(self.claim):
-                raise LeaseLost("The call was not started: the lease is nearly gone or the run stops.")
-            self.gate_open = True
+        """Raise LeaseLost unless this claim may still act; opens the gate before a call that may not be repeated.
 
-    def judged(self, error: AgentSysError) -> AgentSysError:
-        """The error as it counts.
-
-        After an unsafe call may have started only a plain no is believed: "try again" is not ours to say,
-        and an exception that nobody expected does not tell whether the call had been made before it.
+        Raises:
+            DatabaseUnavailable: nobody can tell; the call was not started.
         """
-        unexpected = type(error) is AgentSysError or "exception" in error.data
-        if self.gate_open and (error.retryable or unexpected) and error.data.get("sent") is not False:
-            return OutcomeUnknown(error.message, **error.data)
-        return error
+        if self.lost or self.is_late() or time.monotonic() > self.renewed_at + TRUSTED * settings.LEASE_S:
+            raise LeaseLost(step=self.claim.key)
+        if self.claim.effect in GATED and not self.gate_open:
+            self._open_gate()
+
+    def _open_gate(self) -> None:
+        try:
+            opened = claims.open_gate(self.claim)
+        except (OperationalError, InterfaceError) as error:
+            connection.close()
+            raise DatabaseUnavailable(sent=False) from error
+        if not opened:
+            raise LeaseLost("The call was not started: the lease is nearly gone or the run stops.")
+        self.gate_open = True
 
 
 _held: dict[UUID, Held] = {}
@@ -94,21 +105,22 @@ def beat(owner: str) -> None:
     """
     due = [one for one in held() if not one.lost and not one.is_late()]
     if due:
+        asked_at = time.monotonic()
         kept = claims.heartbeat([(one.claim.id, one.claim.claim_token) for one in due])
         for one in due:
-            _told(one, kept.get(one.claim.claim_token))
+            _told(one, kept.get(one.claim.claim_token), asked_at)
     tokens = [one.claim.claim_token for one in held()]
     for row in claims.orphaned(owner, tokens):
         moves.give_back(row["id"], row["run_id"], row["claim_token"], why="released")
 
 
-def _told(one: Held, cancelled: bool | None) -> None:
+def _told(one: Held, cancelled: bool | None, asked_at: float) -> None:
     if cancelled is None:
         if one.claim.claim_token in _held:  # not ended in the meantime
             one.lost = True
             logger.warning("step %s of run %s was taken from us", one.claim.key, one.claim.run_id)
-    elif cancelled:
-        one.cancelled = True
+    else:
+        one.renewed_at, one.cancelled = asked_at, one.cancelled or cancelled
     if one.context is not None:
         one.context.cancelled = one.cancelled or one.lost
 
@@ -119,20 +131,23 @@ def overdue() -> bool:
     Their threads cannot be stopped: a prefork child ends itself then, a thread's late result is fenced.
     """
     late = [one for one in held() if not one.lost and one.is_late()]
-    for one in late:
-        if one.context is not None:
-            one.context.cancelled = True
-        _time_out(one)
-        one.lost = True  # only now: what the database refused is tried again at the next beat
-    return bool(late)
+    stuck = [_time_out(one) for one in late]  # each of them, whatever the first says
+    return any(stuck)
 
 
-def _time_out(one: Held) -> None:
+def _time_out(one: Held) -> bool:
+    """Whether its thread is stuck: the time-out was recorded, or another has the step and ours still works."""
     error = StepTimeout(f"The step passed its limit of {one.claim.timeout_s:g} s.", timeout_s=one.claim.timeout_s)
+    if one.context is not None:
+        one.context.cancelled = True
     try:
-        moves.fail(one.claim, moves.Fault(one.judged(error), "tool"))
-    except LeaseLost:
-        logger.info("step %s was taken before its time-out", one.claim.key)
+        dispatch.wake(moves.fail(one.claim, moves.Fault(error, "tool")))
+        stuck = True
+    except (LeaseLost, NotFound):
+        logger.info("step %s had ended or was taken before its time-out", one.claim.key)
+        stuck = one.claim.claim_token in _held
+    one.lost = True  # only now: what the database refused is tried again at the next beat
+    return stuck
 
 
 def release_all(owner: str) -> int:

@@ -131,47 +131,48 @@ def test_a_process_hears_that_a_run_is_to_stop(submit, hold):
 
 
 @pytest.mark.parametrize(
-    ("error", "is_unknown"),
+    ("error", "becomes"),
     [
-        (ToolUnavailable("x"), True),
-        (StepTimeout("x"), True),
-        (DatabaseUnavailable(), True),
-        (ToolUnavailable("x", sent=True), True),
-        (ToolUnavailable("x", sent=False), False),
-        (ToolFailed("x"), False),
-        (ToolFailed("failed with KeyError", exception="KeyError"), True),
-        (OutcomeUnknown("x"), True),
-        (AgentSysError(), True),
+        (ToolUnavailable("x"), "waiting"),
+        (StepTimeout("x"), "waiting"),
+        (DatabaseUnavailable(), "waiting"),
+        (ToolUnavailable("x", sent=True), "waiting"),
+        (ToolUnavailable("x", sent=False), "sleeping"),
+        (ToolFailed("x"), "failed"),
+        (ToolFailed("failed with KeyError", exception="KeyError"), "waiting"),
+        (OutcomeUnknown("x"), "waiting"),
+        (AgentSysError(), "waiting"),
+        (KeyError("ours"), "waiting"),
     ],
+    ids=repr,
 )
-def test_after_the_gate_only_a_plain_no_is_believed(submit, hold, error, is_unknown):
-    submit([{"key": "a", "tool": "test.charge"}])
-    held = hold()
-    assert held.judged(error) is error
+def test_after_the_gate_only_a_plain_no_is_believed(submit, worker, monkeypatch, error, becomes):
+    """Whether the money has left nobody knows; to try again or to say that it has not would be a guess."""
 
-    held.ensure()
-
-    assert isinstance(held.judged(error), OutcomeUnknown) is is_unknown
-
-
-@pytest.mark.parametrize("where", ["tool", "engine"])
-def test_a_bug_after_an_unsafe_call_has_begun_is_in_the_dark(submit, worker, monkeypatch, where):
-    """Nobody knows whether the money has left; that the step failed would be a guess."""
-
-    def bug(held):
+    def breaks(held):
         held.ensure()
-        if where == "engine":
-            raise KeyError("ours")
-        raise ToolFailed("test.charge failed with KeyError.", tool="test.charge", exception="KeyError")
+        raise error
 
     run = submit([{"key": "a", "tool": "test.charge", "on_error": "continue"}, echo("b", depends_on=["a"])])
     with monkeypatch.context() as patch:
-        patch.setitem(handlers.HANDLERS, "tool", bug)
+        patch.setitem(handlers.HANDLERS, "tool", breaks)
         worker.drain("compute")
 
-    run.refresh_from_db()
-    assert (run.status, run.reason, statuses(run)) == ("waiting", "outcome_unknown", {"a": "waiting", "b": "blocked"})
+    assert statuses(run)["a"] == becomes
+    assert statuses(run)["b"] == ("skipped" if becomes == "failed" else "blocked")
     assert "ours" not in str(run.steps.get(key="a").error)
+
+
+def test_before_the_gate_every_error_is_what_it_says(submit, worker, monkeypatch):
+    def breaks(held):
+        raise ToolUnavailable("x")
+
+    run = submit([{"key": "a", "tool": "test.charge", "max_attempts": 2}])
+    with monkeypatch.context() as patch:
+        patch.setitem(handlers.HANDLERS, "tool", breaks)
+        worker.drain("compute")
+
+    assert statuses(run) == {"a": "sleeping"}
 
 
 def test_a_process_that_ends_in_the_middle_of_an_unsafe_call_leaves_it_to_a_person(submit, hold):

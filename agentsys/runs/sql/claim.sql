@@ -1,14 +1,15 @@
 -- name: claim
 -- ready -> running.  Locks one step and its run together and waits for neither, so it cannot deadlock with
 -- the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP LOCKED twice; one lane
--- by equality lets the index give the order.  The event and the run's first move go along.
+-- by equality lets the index give the order.  The run first: a busy one then costs its steps no lock.
+-- The event and the run's first move go along.
 WITH c AS MATERIALIZED (
     SELECT s.id, r.id AS run_id, r.status AS run_status, r.started_at AS run_started_at
       FROM runs_step s JOIN runs_run r ON r.id = s.run_id
      WHERE s.status = 'ready' AND s.lane = %(lane)s
      ORDER BY s.fair_key
      LIMIT 1
-       FOR NO KEY UPDATE OF s, r SKIP LOCKED
+       FOR NO KEY UPDATE OF r, s SKIP LOCKED
 ), step AS (
     UPDATE runs_step s
        SET status = 'running', attempt = s.attempt + 1, claim_token = %(token)s::uuid, lease_owner = %(owner)s,
@@ -36,6 +37,10 @@ WITH c AS MATERIALIZED (
       FROM step, run
 )
 SELECT step.*, run.open_steps AS run_open_steps, run.plan_version AS run_plan_version FROM step, run;
+
+-- name: is_ready
+-- Was nothing found because there is nothing, or because the runs were busy?
+SELECT 1 AS found FROM runs_step WHERE status = 'ready' AND lane = %(lane)s LIMIT 1;
 
 -- name: claimed_by_token
 -- Did a claim whose answer was lost happen?

@@ -34,7 +34,8 @@ WITH run AS MATERIALIZED (
            started_at = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN clock_timestamp() END
       FROM done JOIN runs_stepedge e ON e.parent_id = done.id CROSS JOIN pick CROSS JOIN run
      WHERE c.id = e.child_id AND c.status = 'blocked'
-    RETURNING c.*
+    RETURNING c.status, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
+              c.lane, c.effect, c.timeout_s, c.max_attempts, c.reason, c.attempt, c.failures, c.claim_token, c.lease_owner, c.available_at
 ), n AS (
     SELECT count(*) FILTER (WHERE status = 'running') AS claimed,
            count(*) FILTER (WHERE status <> 'blocked') AS activated
@@ -64,7 +65,7 @@ WITH run AS MATERIALIZED (
            finished_at = CASE WHEN %(last)s THEN clock_timestamp() END
       FROM done, n
      WHERE r.id = done.run_id
-    RETURNING r.*, n.claimed, (%(last)s OR r.status = 'waiting')::int AS turned
+    RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason, n.claimed, (%(last)s OR r.status = 'waiting')::int AS turned
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
     SELECT m.workspace_id, m.id, clock_timestamp(), e.*

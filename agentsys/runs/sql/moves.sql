@@ -8,7 +8,8 @@ SELECT *, lease_expires_at < clock_timestamp() AS expired FROM runs_step
  WHERE id = %(step_id)s AND claim_token = %(token)s AND status = 'running' FOR NO KEY UPDATE;
 
 -- name: leave_running
--- running -> to, while the claim still holds; under the run's lock.
+-- running -> to, while the claim still holds; under the run's lock.  A step whose unsafe call may have
+-- started goes back only with the word that nothing was sent.
 UPDATE runs_step s
    SET status = %(to)s::text, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
        failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
@@ -20,12 +21,14 @@ UPDATE runs_step s
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
        finished_at = CASE WHEN %(to)s::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
+   AND (%(to)s::text NOT IN ('ready', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s)
 RETURNING s.*;
 
 -- name: leave_waiting
 -- waiting -> to, by a counterpart's word; under the run's lock.
 UPDATE runs_step s
    SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
+       claim_token = NULL,
        effect_started_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE s.effect_started_at END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,

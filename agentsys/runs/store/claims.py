@@ -1,5 +1,7 @@
 """What a worker holds: a claim, taken and kept by its token."""
 
+import random
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from .sql import SQL
 
 #: No unsafe call starts on a lease with less than this share of it left.
 GATE_MARGIN = 0.25
+BUSY_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,17 @@ def claim(lane: str, *, owner: str) -> Claim | None:
     """ready -> running for the step of ``lane`` whose turn it is; None when nothing is due.
 
     One statement, one commit.  When the answer is lost with its connection, the token finds the claim.
+    Where all that is ready belongs to runs that are busy this moment, it is tried again a few times.
     """
+    for _ in range(BUSY_TRIES):
+        found = _claim_once(lane, owner)
+        if found is not None or db.row(SQL["is_ready"], lane=lane) is None:
+            return found
+        time.sleep(random.uniform(0.002, 0.02))
+    return None
+
+
+def _claim_once(lane: str, owner: str) -> Claim | None:
     token = uuid.uuid4()
     try:
         row = _claim(lane, owner, token)

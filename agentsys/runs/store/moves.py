@@ -1,7 +1,7 @@
 """The rarer ways out of ``running`` and ``waiting``; each is one transaction on one locked run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,8 @@ from .create import NewSteps, insert_steps
 from .sql import SQL
 
 MAX_CRASHES = 3
+#: With the longest pauses between them these take days.
+MAX_FREE_ATTEMPTS = 1000
 #: Whoever asks for a longer pause gets this one.
 MAX_RETRY_AFTER_S = 86_400
 
@@ -46,20 +48,50 @@ def fail(claim: Claim, fault: Fault) -> Sequence[str]:
 
 def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
     with locked(claim.run_id) as change:
+        held = db.row(SQL["held"], step_id=claim.id, token=claim.claim_token)
+        if held is None:
+            raise LeaseLost(step=claim.key, attempt=claim.attempt)
+        error = _judged(held, fault.error)
         if change.run["status"] == RunStatus.CANCELLING:
-            _leave(change, claim, StepStatus.CANCELLED, error=fault.error, reason="run")
-        elif isinstance(fault.error, OutcomeUnknown):
-            _park_unknown(change, claim, fault.error)
-        elif fault.error.retryable and claim.failures + fault.error.uses_attempt < claim.max_attempts:
-            delay_s = _delay_s(claim, fault.error)
-            _leave(
-                change, claim, StepStatus.SLEEPING, error=fault.error, reason="retry",
-                failed=fault.error.uses_attempt, delay_s=delay_s,
-            )  # fmt: skip
-            change.event("step.retrying", claim.key, error=told(fault.error), delay_s=round(delay_s, 3))
+            _move(change, held, StepStatus.CANCELLED, error=error, reason="run")
+        elif isinstance(error, OutcomeUnknown):
+            _park_unknown(change, claim, error)
+        elif _may_try_again(claim, error):
+            _retry(change, claim, error)
         else:
-            _fail_for_good(change, claim, fault)
+            _fail_for_good(change, claim, replace(fault, error=error))
     return change.lanes
+
+
+def _judged(held: db.Row, error: AgentSysError) -> AgentSysError:
+    """The error as it counts, by what the row says under the lock: an unsafe call may have started meanwhile.
+
+    After that only a plain no is believed: "try again" is not ours to say, and an exception that nobody
+    expected does not tell whether the call had been made before it.
+    """
+    unexpected = type(error) is AgentSysError or "exception" in error.data
+    started = held["effect_started_at"] is not None
+    if started and (error.retryable or unexpected) and error.data.get("sent") is not False:
+        return OutcomeUnknown(error.message, **error.data)
+    return error
+
+
+def _may_try_again(claim: Claim, error: AgentSysError) -> bool:
+    """A failure that uses up no try still has a bound: no step is tried for ever."""
+    if not error.uses_attempt:
+        return claim.attempt < MAX_FREE_ATTEMPTS
+    return error.retryable and claim.failures + 1 < claim.max_attempts
+
+
+def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
+    delay_s = _delay_s(claim, error)
+    # A timer that has run out stays so: only its record has failed.
+    reason = "timer" if claim.reason == "timer" else "retry"
+    _leave(
+        change, claim, StepStatus.SLEEPING, error=error, reason=reason, failed=error.uses_attempt, delay_s=delay_s,
+        not_sent=error.data.get("sent") is False,
+    )  # fmt: skip
+    change.event("step.retrying", claim.key, error=told(error), delay_s=round(delay_s, 3))
 
 
 def _fail_for_good(change: Change, claim: Claim, fault: Fault) -> None:
@@ -225,6 +257,7 @@ def _move(
     reason: str = "",
     failed: bool = False,
     crashed: bool = False,
+    not_sent: bool = False,
     at: datetime | None = None,
     delay_s: float | None = None,
     outcome: str = "",
@@ -232,7 +265,7 @@ def _move(
     row = db.row(
         SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
         output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
-        error=jsonb(error and told(error)), failed=int(failed), crashed=int(crashed),
+        error=jsonb(error and told(error)), failed=int(failed), crashed=int(crashed), not_sent=not_sent,
         at=at, delay_s=delay_s,
     )  # fmt: skip
     if row is None:
