@@ -67,6 +67,11 @@ class ToolSpec:
     #: JMESPath of what a sentence means by "it" when it speaks of this tool's output ("" = all of it).
     result_path: str = ""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call with an unknown outcome may simply be made again."""
+        return self.effect in ("pure", "idempotent")
+
 
 _tools: dict[str, ToolSpec] = {}
 _loading = threading.RLock()
@@ -93,6 +98,8 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Args:
         effect: What a repetition does: ``pure`` nothing, ``idempotent`` nothing with the same key,
             ``verifiable`` the tool named by ``verify`` can tell, ``unsafe`` harm (asked for, never assumed).
+            Nobody asks that tool yet: until then a ``verifiable`` call with an unknown outcome waits for a
+            person, like an ``unsafe`` one.
         lane: ``network`` for what waits, ``compute`` for what needs a CPU; the default is network for
             ``async def`` and compute for ``def``.
         timeout_s: Seconds that one call may take, unless its step says otherwise.
@@ -179,7 +186,7 @@ def load() -> None:
     """Import the built-in tools and settings.TOOL_MODULES, once a process.
 
     Raises:
-        ImproperlyConfigured: a module does not import; the message names it and says why.
+        ImproperlyConfigured: a module does not import, or a tool's ``verify`` names none; the message says which.
     """
     global _loaded
     with _loading:
@@ -187,7 +194,17 @@ def load() -> None:
             return
         for module in (*_BUILTIN, *settings.TOOL_MODULES):
             _import(module)
+        _check_verifiers()
         _loaded = True
+
+
+def _check_verifiers() -> None:
+    """Only when all are loaded: the check may be declared after what it checks, or in another module."""
+    for spec in _tools.values():
+        if spec.verify and (spec.verify not in _tools or spec.verify == spec.name):
+            raise ImproperlyConfigured(
+                f"AGENTSYS_TOOL_MODULES: {spec.name} is declared with verify={spec.verify!r}, which is no other tool."
+            )
 
 
 def _import(module: str) -> None:

@@ -30,24 +30,25 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
     """Call a tool and return its output as plain JSON values.
 
     A ``def`` runs on the calling thread, whose deadline the caller watches; an ``async def`` on the
-    process's loop, cancelled at the deadline.  The lease of an unsafe tool is asked for right before.
+    process's loop, cancelled at the deadline.  The lease of a tool whose call must not be repeated (unsafe,
+    verifiable) is asked for right before.
 
     Raises:
         ToolArgumentsInvalid: the arguments do not fit; ``errors`` in its data lists every fault.
         StepTimeout: an asynchronous tool took longer than its time.
-        OutcomeUnknown: an unsafe call was cut off; it may have happened and must not be repeated.
+        OutcomeUnknown: such a call was cut off; it may have happened and must not be repeated.
         ToolOutputTooLarge: more than settings.MAX_OUTPUT_BYTES.
         ToolFailed: the tool raised something unexpected; the log has it, the message has no details.
         AgentSysError: whatever else the tool or the context raised on purpose.
     """
     checked = _checked(spec, arguments, ctx)
-    if spec.effect == "unsafe":
+    if not spec.repeatable:
         ctx.ensure_lease()
     try:
         output = _call(spec, checked, ctx)
         return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
     except StepTimeout as error:
-        if spec.effect == "unsafe":
+        if not spec.repeatable:
             raise OutcomeUnknown(f"{spec.name} was cut off after its time.", tool=spec.name) from error
         raise
     except AgentSysError:

@@ -272,6 +272,29 @@ def test_a_broken_module_fails_the_start_with_its_name(module, source):
     assert set(registry._tools) == before
 
 
+VERIFIABLE = """
+from agentsys.tools import tool
+@tool(effect='verifiable', verify={verify!r}, name='checked.pay')
+def pay() -> None:
+    'Pay.'
+@tool(effect='pure', name='checked.paid')
+def paid() -> bool:
+    'Tell.'
+"""
+
+
+def test_the_check_of_a_tool_may_be_declared_after_it(module):
+    module("checked_tools", VERIFIABLE.format(verify="checked.paid"))
+
+    assert registry.get("checked.pay").verify == "checked.paid"
+
+
+@pytest.mark.parametrize("verify", ["checked.payed", "checked.pay"])
+def test_a_check_that_is_no_other_tool_fails_the_start(module, verify):
+    with pytest.raises(ImproperlyConfigured, match=rf"checked\.pay is declared with verify='{verify}'"):
+        module("checked_tools", VERIFIABLE.format(verify=verify))
+
+
 # --- Faults of arguments --------------------------------------------------------------
 @pytest.fixture
 def spec(declared):

@@ -110,18 +110,23 @@ def test_the_steps_deadline_decides_where_there_is_one(make):
         runner.run(spec, {}, context(deadline_at=time.monotonic() - 1))
 
 
-def test_an_unsafe_call_asks_for_its_lease_right_before(make):
+ONCE = pytest.mark.parametrize("once", [{"effect": "unsafe"}, {"effect": "verifiable", "verify": "look"}], ids=str)
+
+
+@ONCE
+def test_a_call_that_must_not_be_repeated_asks_for_its_lease_right_before(make, once):
     order = []
 
     def charge() -> None:
         """Charge."""
         order.append("charge")
 
-    runner.run(make(charge, effect="unsafe"), {}, context(ensure_lease=lambda: order.append("lease")))
+    runner.run(make(charge, **once), {}, context(ensure_lease=lambda: order.append("lease")))
     assert order == ["lease", "charge"]
 
 
-def test_without_its_lease_an_unsafe_call_does_not_happen(make):
+@ONCE
+def test_without_its_lease_such_a_call_does_not_happen(make, once):
     called = []
 
     def charge() -> None:
@@ -132,13 +137,14 @@ def test_without_its_lease_an_unsafe_call_does_not_happen(make):
         raise LeaseLost()
 
     with pytest.raises(LeaseLost):
-        runner.run(make(charge, effect="unsafe"), {}, context(ensure_lease=lost))
+        runner.run(make(charge, **once), {}, context(ensure_lease=lost))
     assert called == []
 
 
-def test_an_unsafe_call_that_was_cut_off_is_unknown_and_not_to_be_repeated(make):
+@ONCE
+def test_such_a_call_that_was_cut_off_is_unknown_and_not_to_be_repeated(make, once):
     with pytest.raises(OutcomeUnknown) as caught:
-        runner.run(make(forever, effect="unsafe", timeout_s=0.05), {}, context())
+        runner.run(make(forever, timeout_s=0.05, **once), {}, context())
     assert not caught.value.retryable
 
 
