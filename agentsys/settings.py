@@ -121,6 +121,17 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
 # --- Database -------------------------------------------------------------------------
+#: For TCP; libpq leaves them alone on a socket file.  A server or a network that falls silent is noticed in 25 s
+#: while we wait for an answer, in 15 s while we send; else a thread would wait for hours.
+_TCP = {
+    "keepalives": 1,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # ms
+}
+
+
 def _database(url: str) -> dict[str, Any]:
     # The invalid host makes the driver's own error say what to do.
     pooled = bool(url) and ENV.db_mode == "pool"
@@ -130,7 +141,7 @@ def _database(url: str) -> dict[str, Any]:
     except ProgrammingError as error:
         raise ImproperlyConfigured(f"DATABASE_URL is not a PostgreSQL address: {error}") from None
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    options: dict[str, Any] = {k: v for k, v in part.items() if k not in names}
+    options: dict[str, Any] = _TCP | {k: v for k, v in part.items() if k not in names}
     options["prepare_threshold"] = 5 if ENV.db_prepare else None
     options.setdefault("connect_timeout", 5)
     if pooled:  # a request or a step waits for a connection, it does not fail

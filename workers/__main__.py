@@ -16,9 +16,6 @@ def main(arguments: list[str]) -> None:
     plan = LANES[options.lane]
     if plan.pool == "prefork":  # a pool would be closed round every task; one connection a child is kept
         os.environ.setdefault("AGENTSYS_DB_MODE", "persistent")
-    # Each statement of the engine has an index.  Plans made while the tables were still small would read
-    # them whole, and are kept until PostgreSQL has analysed the grown ones.
-    os.environ.setdefault("PGOPTIONS", "-c enable_seqscan=off")
     os.execv(sys.executable, [sys.executable, "-m", "celery", *_command(options)])  # noqa: S606 - our own words
 
 

@@ -1,13 +1,17 @@
 """Upkeep goes on past whatever one job or one run meets; only a lost connection makes it start anew."""
 
 import time
+from collections.abc import Iterator
 
 import pytest
+from django.db import connection
 
+from agentsys.core import procs
 from agentsys.infrastructure.sweeper import Sweeper
-from agentsys.runs.store import sweeps
+from agentsys.runs.store import moves, sweeps
 from agentsys.runs.store.claims import claim
-from tests.support.rows import expire, sql
+from tests.support.rows import expire, sql, value
+from tests.support.threads import background
 from tests.support.worker import statuses
 
 pytestmark = pytest.mark.usefixtures("no_bell")
@@ -42,3 +46,45 @@ def test_a_job_that_fails_at_every_tick_does_not_end_reaping(transactional_db, t
         sweeper.tick()
 
     assert (statuses(taken), len(failed) >= 2) == ({"a": "ready"}, True)
+
+
+@pytest.fixture
+def impatient(transactional_db) -> Iterator[None]:
+    """New connections wait for a lock as they do after ``manage.py prepare``, only shorter."""
+    name = connection.ops.quote_name(connection.settings_dict["NAME"])
+    sql(f"ALTER ROLE CURRENT_USER IN DATABASE {name} SET lock_timeout = '200ms'")
+    _connect_anew()
+    assert value("SHOW lock_timeout") == "200ms"
+    yield
+    sql(f"ALTER ROLE CURRENT_USER IN DATABASE {name} RESET ALL")
+    _connect_anew()
+
+
+def _connect_anew():
+    connection.close()
+    if connection.settings_dict["OPTIONS"].get("pool"):
+        connection.close_pool()
+
+
+def _dead_owner() -> str:
+    own = procs.of(1)
+    return f"{own.host}/{own.place}/1/{own.start + 1}"
+
+
+def test_a_transaction_that_hangs_on_one_run_holds_up_no_other_job(impatient, submit, settings):
+    settings.LEASE_S = 1.0
+    stuck, other = submit([{"key": "a", "tool": "test.echo"}]), submit([{"key": "b", "tool": "test.echo"}])
+    claim("compute", owner=_dead_owner())
+    claim("compute", owner="another-host:boot:1:1")
+    expire(other)
+    sweeper = Sweeper(_contact_since=time.monotonic() - 2)
+
+    with background() as start, moves.locked(stuck.pk):
+        started = time.monotonic()
+        start(sweeper.tick).result()
+        assert time.monotonic() - started < 5
+        assert start(lambda: statuses(other)).result() == {"b": "ready"}
+
+    assert statuses(stuck) == {"a": "running"}
+    sweeper.tick()
+    assert statuses(stuck) == {"a": "ready"}
