@@ -6,6 +6,7 @@ Bare names (``DATABASE_URL``…) and ``AGENTSYS_…`` names are listed in README
 
 import difflib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 BARE = {
     "DATABASE_URL",
@@ -32,6 +33,8 @@ BARE = {
 PREFIX = "AGENTSYS_"
 #: Read by the Makefile or a tool and not by the settings; not a typing mistake.
 FOREIGN = {"AGENTSYS_ENV_FILE"}
+#: A heartbeat interval that is a greater share of the lease would lose it to a single late one.
+MOST_OF_LEASE = 0.4
 
 
 class Environment(BaseModel):
@@ -69,7 +72,8 @@ class Environment(BaseModel):
     http_allow: tuple[str, ...] = ()
 
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
-    heartbeat_s: Annotated[float, Field(ge=0.1, le=1200)] = 10.0
+    #: A third of the lease unless given: two may get lost.
+    heartbeat_s: Annotated[float, Field(ge=0.1, le=1200)] = Field(default_factory=lambda given: given["lease_s"] / 3)
     drain_s: Annotated[float, Field(ge=0, le=3600)] = 30.0
     slice_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
@@ -90,15 +94,28 @@ class Environment(BaseModel):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
+    @field_validator("heartbeat_s")
+    @classmethod
+    def _within_the_lease(cls, value: float, given: ValidationInfo) -> float:
+        """One that comes late or gets lost must not cost the lease."""
+        lease_s = given.data.get("lease_s", math.inf)
+        if value > MOST_OF_LEASE * lease_s:
+            raise ValueError(
+                f"a heartbeat may take at most {MOST_OF_LEASE} of AGENTSYS_LEASE_S ({lease_s:g} s), "
+                f"so at most {MOST_OF_LEASE * lease_s:g} s"
+            )
+        return value
+
 
 def read(environ: Mapping[str, str] = os.environ) -> Environment:
     """Read and check the whole environment; raise one error that names every fault."""
-    values = {**_dotenv(environ), **environ}
-    given = _own_names(values)
+    # Each source by itself: a SECRET_KEY_FILE of the environment beats the SECRET_KEY of a .env file.
+    given = {**_own_names(_dotenv(environ)), **_own_names(environ)}
     try:
         return Environment.model_validate(given)
     except ValidationError as error:
-        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg']}" for e in error.errors()]
+        faults = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
+        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg']}" for e in faults]
         raise ImproperlyConfigured("; ".join(lines)) from None
 
 

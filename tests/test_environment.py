@@ -1,0 +1,70 @@
+"""What an operator writes: which source wins, and what cannot be meant."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from agentsys import environment
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Any:
+    """Read an environment beside a .env file; ``files`` are written first, ``{here}`` is their folder."""
+
+    def make(environ: dict[str, str], dotenv: str = "", **files: str) -> environment.Environment:
+        for name, text in files.items():
+            (tmp_path / name).write_text(text)
+        (tmp_path / ".env").write_text(dotenv.replace("{here}", str(tmp_path)))
+        given = {name: value.replace("{here}", str(tmp_path)) for name, value in environ.items()}
+        return environment.read({"AGENTSYS_ENV_FILE": str(tmp_path / ".env"), **given})
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("environ", "dotenv", "wins"),
+    [
+        ({"SECRET_KEY_FILE": "{here}/secret"}, "SECRET_KEY=plain", "from the file"),
+        ({"SECRET_KEY": "plain"}, "SECRET_KEY_FILE={here}/secret", "plain"),
+        ({"SECRET_KEY": "plain"}, "SECRET_KEY=other", "plain"),
+        ({}, "SECRET_KEY_FILE={here}/secret", "from the file"),
+        ({"SECRET_KEY": "plain", "SECRET_KEY_FILE": "{here}/secret"}, "", "plain"),
+    ],
+)
+def test_the_environment_beats_the_file_in_either_form(read: Any, environ: Any, dotenv: str, wins: str) -> None:
+    assert read(environ, dotenv, secret="from the file\n").secret_key == wins
+
+
+def test_a_heartbeat_is_a_third_of_the_lease_unless_it_is_given(read: Any) -> None:
+    assert read({}).heartbeat_s == 10
+    assert read({"AGENTSYS_LEASE_S": "6"}).heartbeat_s == 2
+    assert read({"AGENTSYS_LEASE_S": "6", "AGENTSYS_HEARTBEAT_S": "1"}).heartbeat_s == 1
+
+
+@pytest.mark.parametrize(
+    "environ", [{"AGENTSYS_HEARTBEAT_S": "20"}, {"AGENTSYS_LEASE_S": "10", "AGENTSYS_HEARTBEAT_S": "4.1"}], ids=str
+)
+def test_a_lease_that_ends_between_two_heartbeats_is_refused(read: Any, environ: dict[str, str]) -> None:
+    message = r"AGENTSYS_HEARTBEAT_S='[\d.]+': .*at most 0.4 of AGENTSYS_LEASE_S \(\d+ s\), so at most \d+ s"
+    with pytest.raises(ImproperlyConfigured, match=message) as caught:
+        read(environ)
+    assert ";" not in str(caught.value)
+
+
+def test_a_wrong_lease_is_one_fault_and_not_two(read: Any) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^AGENTSYS_LEASE_S='soon': [^;]*$"):
+        read({"AGENTSYS_LEASE_S": "soon"})
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one_wherever_it_stands(read: Any) -> None:
+    hint = re.escape("AGENTSYS_MODLE is not a setting of agentsys; did you mean AGENTSYS_MODEL?")
+    for environ, dotenv in (({"AGENTSYS_MODLE": "x"}, ""), ({}, "AGENTSYS_MODLE=x")):
+        with pytest.raises(ImproperlyConfigured, match=hint):
+            read(environ, dotenv)
+
+
+def test_names_of_the_contract_that_nothing_uses_yet_are_let_be(read: Any) -> None:
+    assert read({"MAX_LEARNING_PATTERNS": "100"}) == read({})
