@@ -105,6 +105,7 @@ def _tool(spec: ToolSpec) -> ToolDef:
         examples=spec.examples,
         output_schema=spec.output_schema,
         result_path=spec.result_path,
+        careful=spec.effect not in ("pure", "idempotent"),
     )
 
 

@@ -18,7 +18,8 @@ class ToolDef:
 
     ``parameters`` and ``output_schema`` are JSON Schemas; ``examples`` are short imperative
     phrases ("fetch https://example.com") that show when to use it; ``result_path`` is the JMESPath of
-    what a sentence means by "it" when it speaks of the tool's output ("" = all of it).
+    what a sentence means by "it" when it speaks of the tool's output ("" = all of it).  A ``careful`` tool does
+    what cannot be taken back or repeated: it is called only where the sentence uses its own words.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ToolDef:
     examples: tuple[str, ...] = ()
     output_schema: dict[str, Any] | None = None
     result_path: str = ""
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

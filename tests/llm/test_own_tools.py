@@ -50,20 +50,28 @@ def tools() -> Iterator[list[ToolSpec]]:
         """Join texts into one."""
         return "".join(parts)
 
+    _tools_that_do_what_cannot_be_taken_back()
+    specs = [*offline.built_in(), *(spec for name, spec in registry._tools.items() if name not in known)]
+    yield specs
+    registry._tools.clear()
+    registry._tools.update(known)
+
+
+def _tools_that_do_what_cannot_be_taken_back() -> None:
     @tool(effect="unsafe", name="own.record")
     def record(value: int, label: str = "") -> str:
         """Record a value in the ledger."""
         return label
 
+    @tool(effect="unsafe", name="own.compute")
+    def compute(n: int) -> int:
+        """Unsafe witness."""
+        return n
+
     @tool(effect="unsafe", name="own.ping")
     def ping() -> str:
         """Ping."""
         return "pong"
-
-    specs = [*offline.built_in(), *(spec for name, spec in registry._tools.items() if name not in known)]
-    yield specs
-    registry._tools.clear()
-    registry._tools.update(known)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +112,40 @@ def test_a_goal_calls_ones_own_tool(tools: list[ToolSpec], goal: str, calls: lis
     made = offline.plan(goal, tools=tools)
     assert [(step["tool"], step["arguments"]) for step in made["steps"]] == calls
     assert offline.checked(made, tools)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "Add 2 and 3, then multiply the result by 10, then subtract 7.",
+        "Compute 2 + 3, then evaluate 7",
+        "What is 7?",
+        "Tell me 7",
+        "How many computes are 7?",
+        "Save the compute of 7 to a.txt",
+        "What does own.compute make of 7?",
+        "Describe own.compute 7",
+        "Compute the result 7",
+        "Compute 7 apples",
+        "Note 7",
+        "Enter the value 7",
+        "Record 7 quickly as a request",
+        "Pinging sounds",
+    ],
+)
+def test_what_cannot_be_taken_back_is_called_by_its_own_words_alone(tools: list[ToolSpec], goal: str) -> None:
+    """A tool that is neither pure nor idempotent; pure ones may still do what was asked."""
+    try:
+        made = offline.plan(goal, tools=tools)
+    except GoalNotPlannable:
+        return
+    assert not {step["tool"] for step in made["steps"]} & {"own.compute", "own.record", "own.ping"}
+
+
+@pytest.mark.parametrize("goal", ["Call own.compute with 7", "Use own.compute on 7", "own.compute 7"])
+def test_what_cannot_be_taken_back_is_called_by_its_name(tools: list[ToolSpec], goal: str) -> None:
+    (step,) = offline.plan(goal, tools=tools)["steps"]
+    assert (step["tool"], step["arguments"]) == ("own.compute", {"n": 7})
 
 
 def test_order_that_was_asked_for_is_kept(tools: list[ToolSpec]) -> None:

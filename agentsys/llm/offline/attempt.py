@@ -26,6 +26,7 @@ COST_OF_STEP, COST_OF_WORD = 0.3, 0.6
 _PLACES = PAGES | stemmed("file document text report paper essay story note log")
 _FILLERS = stemmed("request call")
 _ADDRESSES = stemmed("url link address")
+_CALLS = stemmed("call run use execute apply invoke")
 
 
 @dataclass
@@ -72,6 +73,8 @@ def _verb(sheet: Sheet) -> float:
         Miss: the tool does nothing of the kind.
     """
     verb, profile = sheet.clause.verb, sheet.profile
+    if profile.tool.careful:
+        return _command(sheet)
     if sheet.named:
         return EXACT
     if not verb and profile.verbs & STORING:
@@ -90,6 +93,20 @@ def _verb(sheet: Sheet) -> float:
     return SYNONYM
 
 
+def _command(sheet: Sheet) -> float:
+    """A tool whose work cannot be taken back is called by its own verb or by its full name, never by a likeness.
+
+    Raises:
+        Miss: the clause does neither.
+    """
+    verb, word = sheet.clause.verb, sheet.clause.word
+    used = not verb and [token.text for token in sheet.clause.body[:1]] == ["use"]
+    by_name = sheet.named and (used or verb in _CALLS or word == sheet.profile.name.lower())
+    if sheet.clause.counts or not (by_name or verb in sheet.profile.commands):
+        raise Miss(f'no tool knows how to "{word}"' if word else "no tool answers this", -1.0)
+    return EXACT
+
+
 def _has_literal(sheet: Sheet) -> bool:
     """A literal that says by itself what is wanted, such as a sum."""
     return any(token.kind not in (*LISTED, "word", "mark", "number") for token in sheet.clause.body)
@@ -106,12 +123,15 @@ def _check_places(sheet: Sheet) -> None:
 
 def _check_words(sheet: Sheet) -> None:
     """Every word is known to the tool, or describes what is fetched."""
-    words = [t for t in sheet.nouns() if stem(t.text) not in sheet.known | GENERIC]
-    fits = {token: likeness(stem(token.text), sheet.profile.nouns.keys()) for token in words}
-    familiar = sheet.spoken | _place_words(sheet) | sheet.profile.verbs | _FILLERS
+    careful = sheet.profile.tool.careful
+    passed = sheet.known if careful and not sheet.referred else sheet.known | GENERIC
+    words = [t for t in sheet.nouns() if stem(t.text) not in passed]
+    fits = {token: sheet.profile.likeness(stem(token.text), sheet.profile.nouns.keys()) for token in words}
+    familiar = sheet.spoken | _place_words(sheet)
+    familiar |= frozenset() if careful else sheet.profile.verbs | _FILLERS
     familiar |= frozenset() if sheet.clause.verb else frozenset(map(stem, NEUTRAL))
     unknown = [token for token in words if not fits[token] and stem(token.text) not in familiar]
-    if unknown and not _describes(sheet, unknown):
+    if unknown and (careful or not _describes(sheet, unknown)):
         named = ", ".join(f'"{token.text[:40]}"' for token in unknown[:3])
         asked = f'nothing that can "{sheet.clause.word}"' if sheet.clause.word else "no tool that fits"
         raise Unknown(f"{asked} knows {named}", sheet.score - 0.5 * len(unknown))

@@ -2,13 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from agentsys.llm.offline.clauses import read
-from agentsys.llm.offline.words import FUNCTION, NEUTRAL, stem, stems
+from agentsys.llm.offline.words import FUNCTION, NEUTRAL, likeness, stem, stems
 from agentsys.llm.types import ToolDef
 
 #: What a string parameter or output means, by a word of its name.
@@ -93,6 +93,17 @@ class Profile:
     def called(self) -> frozenset[str]:
         """Stems of the last part of its name."""
         return stems(self.name.rpartition(".")[2])
+
+    @cached_property
+    def commands(self) -> frozenset[str]:
+        """Stems of the verbs that call a careful tool: words of its name, and those that open its examples."""
+        opened = (stem(word) for phrase in self.tool.examples for word in phrase.split()[:1])
+        return self.called | (frozenset(opened) & self.verbs)
+
+    def likeness(self, word: str, others: Collection[str]) -> float:
+        """As ``words.likeness``; a careful tool has no synonyms."""
+        fit = likeness(word, others)
+        return fit if fit == 1 or not self.tool.careful else 0.0
 
     @cached_property
     def kinds(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.clauses import LISTED
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import REFERRING, Several, Sheet
-from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
+from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, listed, stem, stemmed, stems
 
 #: Kinds of literal that a parameter of a kind takes as they are.
 NATIVE = {
@@ -155,7 +155,7 @@ def _choice(sheet: Sheet, param: Param) -> None:
         return
     _check_one(sheet, param)
     free = [word for word in words if word not in sheet.known]
-    fits = [(likeness(word, stems(str(value))), word, value) for word in free for value in param.choices]
+    fits = [(sheet.profile.likeness(word, stems(str(value))), word, value) for word in free for value in param.choices]
     fit, word, value = max(fits, default=(0.0, "", ""), key=lambda found: found[0])  # the first of the best
     if fit:
         sheet.give(param, value)

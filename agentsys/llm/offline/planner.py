@@ -124,7 +124,7 @@ class Planner:
         except Miss as miss:
             tools: list[Profile] = []
             for single in several.one_by_one(said, miss):
-                draft = self._best(single, tools)
+                draft = self._best(single, tools or None)
                 tools = [draft.step.profile]
                 yield draft
             if not tools:
@@ -140,7 +140,7 @@ class Planner:
     def _group(self, number: int) -> list[Step]:
         return [step for step in self.steps if step.group == number] if number else []
 
-    def _best(self, said: Clause, tools: Sequence[Profile] = ()) -> Draft:
+    def _best(self, said: Clause, tools: Sequence[Profile] | None = None) -> Draft:
         """The draft of the tool that fits best.
 
         Raises:
@@ -148,7 +148,7 @@ class Planner:
         """
         drafts: list[Draft] = []
         misses = [Miss("no tool does this", -2.0)]
-        for profile in self._mentioned(said) or tools or self.profiles:
+        for profile in self._mentioned(said) or (self.profiles if tools is None else tools):
             try:
                 drafts.append(self._draft(profile, said))
             except Miss as miss:
@@ -240,8 +240,10 @@ class Planner:
 
     def _insert(self, said: Clause, inserted: list[Step], tools: Sequence[Profile] = ()) -> Source:
         self.depth += 1
+        # What nobody asked for in so many words is done by tools that do no harm.
+        harmless = [profile for profile in tools or self.profiles if not profile.tool.careful]
         try:
-            draft = self._best(said, tools)
+            draft = self._best(said, harmless)
         except Miss as miss:
             raise Unknown(miss.reason, miss.score - 2) from None
         finally:
