@@ -103,6 +103,32 @@ def test_being_told_to_wait_uses_up_no_try(submit):
     assert (run.status, run.retryable, step.failures, step.attempt) == ("failed", True, 2, 7)
 
 
+def test_no_step_is_told_to_wait_for_ever(submit, monkeypatch):
+    monkeypatch.setattr(moves, "MAX_FREE_ATTEMPTS", 3)
+    run = submit([echo(max_attempts=2)])
+    one = claim("compute", owner="w")
+    for _ in range(2):
+        moves.fail(one, fault(Busy("later", retry_after_s=0)))
+        one = again(run)
+
+    moves.fail(one, fault(Busy("later", retry_after_s=0)))
+
+    run.refresh_from_db()
+    assert (run.status, run.steps.get().attempt) == ("failed", 3)
+
+
+def test_an_error_that_costs_no_try_and_cannot_pass_is_not_tried_again(submit):
+    class Never(ToolFailed):
+        uses_attempt = False
+
+    run = submit([echo(max_attempts=5)])
+
+    moves.fail(claim("compute", owner="w"), fault(Never("x")))
+
+    run.refresh_from_db()
+    assert (run.status, run.steps.get().attempt) == ("failed", 1)
+
+
 @pytest.mark.parametrize("most", [1, 2, 10])
 def test_tries_are_exactly_as_many_as_allowed(submit, most):
     run = submit([echo(max_attempts=most)])

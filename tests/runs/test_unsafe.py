@@ -37,8 +37,9 @@ def unknown(submit, worker):
     return run
 
 
-def test_the_call_is_recorded_before_it_is_made(submit, worker, step_of, called):
-    run = worker.finish(submit([charge()]))
+@pytest.mark.parametrize("tool", ["test.charge", "test.transfer"])
+def test_the_call_is_recorded_before_it_is_made(submit, worker, step_of, called, tool):
+    run = worker.finish(submit([{"key": "a", "tool": tool}]))
 
     step = step_of(run, "a")
     assert (run.status, len(called())) == ("succeeded", 1)
@@ -60,10 +61,11 @@ def test_of_many_at_the_gate_one_gets_through(submit):
         assert sorted(in_parallel(*[lambda one=held: claims.open_gate(one)] * 6)) == [False] * 5 + [True]
 
 
+@pytest.mark.parametrize("tool", ["test.charge", "test.transfer"])
 @pytest.mark.parametrize("why", ["lease", "dead", "released"])
-def test_a_worker_that_ends_after_the_gate_leaves_it_to_a_person(submit, step_of, settings, why):
+def test_a_worker_that_ends_after_the_gate_leaves_it_to_a_person(submit, step_of, settings, why, tool):
     settings.LEASE_S = 1.0
-    run = submit([charge()])
+    run = submit([{"key": "a", "tool": tool}])
     held = claim("compute", owner="w")
     assert claims.open_gate(held)
     expire(run)

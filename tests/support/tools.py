@@ -65,3 +65,10 @@ def charge(ctx: ToolContext, how: str = "ok") -> str:
     if how == "unknown":
         raise OutcomeUnknown("nobody knows")
     return "charged"
+
+
+@tool(effect="verifiable", lane="compute", name="test.transfer", timeout_s=5, verify="test.echo")
+def transfer(ctx: ToolContext) -> str:
+    """Do what may be asked for afterwards."""
+    calls.append(("charge", ctx.idempotency_key))
+    return "transferred"

@@ -1,5 +1,5 @@
 -- name: I2
--- one result a step, with its attempt and its event; an unsafe call started at most once a word that it had not happened
+-- one result a step; a call not to be repeated began at most once more than somebody said that it had not happened
 SELECT step_id::text AS what FROM runs_attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING count(*) > 1
 UNION ALL
 SELECT run_id || ' ' || step FROM runs_event WHERE type = 'step.succeeded' GROUP BY run_id, step HAVING count(*) > 1
@@ -13,7 +13,7 @@ SELECT s.id::text FROM runs_step s
                  WHERE a.run_id = s.run_id AND a.step_id = s.id AND a.outcome IN ('succeeded', 'waiting')) starts ON true
   JOIN LATERAL (SELECT count(*) AS n FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
                    AND e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done') again ON true
- WHERE s.effect = 'unsafe' AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL));
+ WHERE s.effect IN ('unsafe', 'verifiable') AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL));
 
 -- name: I3
 -- events of a run are 1..n

@@ -79,7 +79,7 @@ def _judged(held: db.Row, error: AgentSysError) -> AgentSysError:
 def _may_try_again(claim: Claim, error: AgentSysError) -> bool:
     """A failure that uses up no try still has a bound: no step is tried for ever."""
     if not error.uses_attempt:
-        return claim.attempt < MAX_FREE_ATTEMPTS
+        return error.retryable and claim.attempt < MAX_FREE_ATTEMPTS
     return error.retryable and claim.failures + 1 < claim.max_attempts
 
 
