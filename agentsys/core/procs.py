@@ -12,6 +12,10 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+PROC = Path("/proc")
+#: Zombies and what is being removed.
+_ENDED = ("Z", "X")
+
 
 @dataclass(frozen=True)
 class ProcessName:
@@ -48,12 +52,16 @@ def parse(name: str) -> ProcessName | None:
 def is_dead_here(name: str) -> bool:
     """Whether ``name`` was a process of this boot and pid namespace, and has ended.
 
-    False says nothing: it may be alive, or of another host, or this system has no /proc.
+    False says nothing: it may be alive, or of another host, or this system has no /proc, or hides what is
+    another user's in it (``hidepid``).
     """
     found = parse(name)
     if found is None or not found.start or (found.host, found.place) != (_host(), _place()):
         return False
-    return _start_time(found.pid) != found.start
+    if not _exists(found.pid):
+        return True
+    state, start = _state_and_start(found.pid)
+    return state in _ENDED or (start is not None and start != found.start)
 
 
 @functools.lru_cache(maxsize=1)
@@ -77,11 +85,27 @@ def _place() -> str:
     return f"{boot}-{namespace}"
 
 
-def _start_time(pid: int) -> int | None:
-    """Clock ticks since the boot at which ``pid`` started; None if it has ended (or is a zombie)."""
+def _exists(pid: int) -> bool:
+    """Whether the kernel knows ``pid``, be it a zombie or somebody else's."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # not ours to signal
+        return True
+    return True
+
+
+def _start_time(pid: int) -> int | None:
+    """Clock ticks since the boot at which ``pid`` started; None if it has ended or cannot be read."""
+    state, start = _state_and_start(pid)
+    return None if state in _ENDED else start
+
+
+def _state_and_start(pid: int) -> tuple[str, int | None]:
+    try:
+        stat = (PROC / str(pid) / "stat").read_text()
     except (OSError, ValueError):
-        return None
+        return "", None
     state, *rest = stat[stat.rindex(")") + 2 :].split()
-    return None if state in "ZX" else int(rest[18])
+    return state, int(rest[18])

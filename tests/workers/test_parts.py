@@ -1,6 +1,7 @@
 """The small parts of a worker: names of processes, elections, the command line, the repaired consumer."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from kombu import Connection
 
 from agentsys.core import procs
+from agentsys.infrastructure.processes import wait_until
 from workers import lanes
 from workers.celery import app
 from workers.consumer import SafeConsumer
@@ -39,6 +41,15 @@ def test_the_same_pid_with_another_start_is_another_process():
     assert own.pid == os.getpid()
     assert not procs.is_dead_here(str(own))
     assert procs.is_dead_here(f"{own.host}/{own.place}/{own.pid}/{own.start - 1}")
+
+
+def test_a_process_that_proc_hides_is_not_dead_until_the_kernel_says_so(child, monkeypatch, tmp_path):
+    name = str(procs.of(child.pid))
+    monkeypatch.setattr(procs, "PROC", tmp_path)
+    assert not procs.is_dead_here(name)
+    child.kill()
+    child.wait()
+    assert procs.is_dead_here(name)
 
 
 @pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"place": "00000000-1"}, {"start": 0}])
@@ -81,6 +92,39 @@ def test_a_dead_process_is_elected_no_longer(tmp_path: Path):
     other.communicate()
     assert own.won()
     own.resign()
+
+
+def test_who_is_elected_and_frozen_is_stood_in_for_until_it_goes_on(tmp_path: Path):
+    frozen = (
+        "import sys\nfrom pathlib import Path\nfrom workers.election import Election\n"
+        "elected = Election(Path(sys.argv[1]))\nfor _ in sys.stdin:\n    print(elected.won(), flush=True)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", frozen, str(tmp_path / "x")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin
+    assert holder.stdout
+
+    def tick() -> str:
+        holder.stdin.write("\n")
+        holder.stdin.flush()
+        return holder.stdout.readline()
+
+    assert tick() == "True\n"
+    deputy, third = Election(tmp_path / "x", silent_after_s=0.5), Election(tmp_path / "x", silent_after_s=0.5)
+    assert not deputy.won()
+    holder.send_signal(signal.SIGSTOP)
+    assert wait_until(deputy.won, timeout_s=5)
+    assert not third.won()
+
+    holder.send_signal(signal.SIGCONT)
+    assert tick() == "True\n"
+    assert not deputy.won()
+    holder.kill()
+    holder.communicate()
+    assert third.won()
+    assert not deputy.won()
+    third.resign()
 
 
 def test_where_no_file_can_be_written_everybody_is_elected():
