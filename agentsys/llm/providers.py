@@ -23,7 +23,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from agentsys.core.errors import ModelFailed, ModelUnavailable
+from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
 from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
 
 #: The tool through which a model hands in structured output; every provider can call tools.
@@ -174,11 +174,11 @@ def _usage(response: messages.ModelResponse) -> Usage:
 
 
 def _unavailable(prefix: str, name: str, error: exceptions.ModelAPIError) -> ModelUnavailable:
-    return ModelUnavailable(
+    limited = isinstance(error, exceptions.ModelRateLimitError)
+    return (ModelRateLimited if limited else ModelUnavailable)(
         f"{prefix}:{name} could not answer now: {_reason(error)}.",
         model=f"{prefix}:{name}",
         retry_after_s=error.retry_after,
-        rate_limited=isinstance(error, exceptions.ModelRateLimitError),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agentsys.core.errors import ModelFailed, ModelUnavailable
+from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
 from tests.support import model_server
@@ -95,7 +95,7 @@ def test_what_passes_is_unavailable_and_asked_once(server: ModelServer, status: 
         ask()
     assert len(server.requests) == 1
     assert caught.value.retryable
-    assert caught.value.data["rate_limited"] is (status == 429)
+    assert isinstance(caught.value, ModelRateLimited) is (status == 429)
 
 
 def test_retry_after_is_told(server: ModelServer) -> None:
