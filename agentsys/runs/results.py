@@ -20,7 +20,7 @@ def keys_of(answer: Mapping[str, Any] | None) -> list[str] | None:
 
 
 def make(
-    answer: Mapping[str, Any] | None, outputs: Mapping[str, Any], run: Mapping[str, Any]
+    answer: Mapping[str, Any] | None, outputs: Mapping[str, Any], run: Mapping[str, Any], *, locked: bool = False
 ) -> tuple[Any, dict[str, Any] | None]:
     """The result of a run whose steps have ended well, and the error instead if it cannot be made.
 
@@ -30,11 +30,13 @@ def make(
         answer: ``{"template": …}`` or None, as stored.
         outputs: Output by step key; a step that was skipped or failed is None.
         run: ``id``, ``input``, ``goal`` and ``output_schema`` of the run.
+        locked: others wait for this run's lock: the check of the schema gets less time.
     """
     try:
         result = _rendered(answer, outputs, run)
         if run["output_schema"] is not None:
-            schemas.check(result, run["output_schema"])
+            work = schemas.HURRIED_WORK if locked else schemas.MAX_WORK
+            schemas.check(result, run["output_schema"], work=work)
     except AgentSysError as error:
         return None, told(error)
     return result, None

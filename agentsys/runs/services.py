@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import transaction
@@ -51,15 +51,16 @@ def submit(
         NotFound: the workspace has no such agent.
         IdempotencyKeyReused: the key belongs to another request.
     """
+    _check_key(idempotency_key)
     submission.check(request)
-    if len(idempotency_key) > MAX_KEY or not idempotency_key.isprintable():
-        raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")
+    if idempotency_key and (known := _replayed(workspace_id, idempotency_key, request)):
+        return known, True  # first of all: the plan may name tools that are gone by now
     version = _current_version(workspace_id, request.agent)
     steps = _first_steps(request, version)
     values = _values(request, version, user, idempotency_key)
     run = _insert(values, steps, request.files)
-    if run is None:
-        return _replayed(workspace_id, idempotency_key, values["request_digest"]), True
+    if run is None:  # somebody was faster with the same key
+        return cast(Run, _replayed(workspace_id, idempotency_key, request)), True
     dispatch.wake(steps.roots)
     run.agent_version = version
     return run, False
@@ -151,9 +152,15 @@ def _soonest(*seconds: float | None) -> float | None:
     return None if math.isinf(least) else float(least)
 
 
-def _replayed(workspace_id: UUID, key: str, digest: str) -> Run:
-    run = Run.objects.select_related("agent_version__agent").get(workspace_id=workspace_id, idempotency_key=key)
-    if run.request_digest != digest:
+def _check_key(key: str) -> None:
+    if len(key) > MAX_KEY or not key.isprintable():
+        raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")
+
+
+def _replayed(workspace_id: UUID, key: str, request: Submission) -> Run | None:
+    found = Run.objects.select_related("agent_version__agent").filter(workspace_id=workspace_id, idempotency_key=key)
+    run = found.first()
+    if run is not None and run.request_digest != request.digest():
         raise IdempotencyKeyReused
     return run
 

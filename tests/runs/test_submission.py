@@ -222,3 +222,14 @@ def test_a_dispatcher_that_fails_does_not_turn_a_recorded_run_into_an_error(agen
 
     assert Run.objects.filter(pk=run.pk).exists()
     assert "could not ring" in caplog.text
+
+
+def test_a_replay_asks_nothing_of_today(agent, submit):
+    """The agent was narrowed after the first call; the same call still gives the same run."""
+    first = submit([{"key": "a", "tool": "test.echo"}], key="k")
+    agent.current_version = AgentVersion.objects.create(
+        workspace=agent.workspace, agent=agent, number=2, tools=["none"]
+    )
+    agent.save()
+
+    assert submit([{"key": "a", "tool": "test.echo"}], key="k").pk == first.pk

@@ -145,7 +145,9 @@ class Change:
             to = RunStatus.CANCELLED if self.run["error"] is None else RunStatus.FAILED
             self._turn(to, self.run["stop_reason"])
             return
-        self.run["result"], self.run["error"] = results.make(self.run["answer"], _outputs(self.run), self.run)
+        self.run["result"], self.run["error"] = results.make(
+            self.run["answer"], _outputs(self.run), self.run, locked=True
+        )
         if self.run["error"] is None:
             self._turn(RunStatus.SUCCEEDED, "complete")
         else:
