@@ -88,7 +88,11 @@ def _verb(sheet: Sheet) -> float:
         return EXACT if fit == 1 else SYNONYM
     if verb == "count" and profile.outputs.get("count") == "scalar":
         sheet.path = "count"
-    elif not (verb in composed.QUERIES | SIGNS and profile.kinds & {"jmespath", "expression"}):
+    elif not (
+        (verb in SIGNS and "expression" in profile.kinds)
+        or (verb in composed.QUERIES and "jmespath" in profile.kinds)
+        or composed.function_of(sheet)
+    ):
         raise Miss(f'no tool knows how to "{sheet.clause.word}"', -1.0)
     return SYNONYM
 

@@ -3,7 +3,7 @@
 from agentsys.llm.offline.catalogue import Param
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import Sheet
-from agentsys.llm.offline.words import SIGNS, stem, stemmed
+from agentsys.llm.offline.words import SIGNS, listed, stem, stemmed, stems
 
 #: JMESPath of what a verb asks of a list or of a field; {} is the field, or @.
 QUERIES = {"count": "length({})", "list": "{} | (type(@) == 'object' && keys(@) || @)", "sort": "sort({})"}
@@ -14,6 +14,11 @@ _ENDS = {"first": "[:{}]", "top": "[:{}]", "last": "[-{}:]"}
 #: Words for all of a list, and for JSON itself: no fields.
 _WHOLE = stemmed("item element entry row record value result object")
 _JSON = stemmed("json field key property attribute query jmespath expression response document")
+#: Functions of one number, by their names and as they are spoken.
+FUNCTIONS_OF_ONE = listed("abs ceil cos factorial floor round sin sqrt tan")
+SPOKEN_FUNCTIONS = {("square", "root"): "sqrt"}
+_CALLED = stemmed("square root")
+_DIGITS = stemmed("decimal digit place")
 _NUMBER = Param("", "number")
 WORTH = 0.5
 
@@ -32,6 +37,9 @@ def fill(sheet: Sheet) -> None:
 
 def _sum(sheet: Sheet, param: Param) -> None:
     """``add 3 and 4``, ``multiply it by 5``: operands in their order, joined by the verb's sign."""
+    if name := function_of(sheet):
+        _call(sheet, param, name)
+        return
     noun = next((stem(token.text) for token in sheet.nouns() if stem(token.text) in SUMS), "")
     sign = SIGNS.get(sheet.clause.verb) or SUMS.get(noun)
     sheet.known.add(noun)
@@ -39,12 +47,70 @@ def _sum(sheet: Sheet, param: Param) -> None:
     plural = [token for token in tokens or sheet.nouns() if token.kind == "word" and sheet.is_plural(token)]
     if sign and len(tokens) < 2 and len(plural) == 1:
         _total(sheet, param, plural[0], sign)
-    if not sign or len(tokens) < 2:
+    if sheet.clause.verb in SIGNS and len(tokens) == 1 and not plural and tokens[0].values:
+        _go_on(sheet, param, sign or "", tokens[0])
+    if not sign or len(tokens) < 2 or any(sheet.before(token) == "into" for token in tokens):
         return
     if any(sheet.before(token) == "from" for token in tokens):
         tokens.reverse()
     sheet.give(param, f" {sign} ".join(_operand(sheet, token) for token in tokens))
     sheet.refer(*tokens)
+
+
+def _go_on(sheet: Sheet, param: Param, sign: str, token: Token) -> None:
+    """``subtract 7``, ``divide by 2``: from or by the number that came out just before.
+
+    Raises:
+        Miss: there is none, or "divide 7" leaves open by what.
+    """
+    if sheet.before(token) not in ("by",) if sign in "*/" else sheet.before(token):
+        raise sheet.miss(f'what to "{sheet.clause.word}" with {token.text} is not said')
+    sheet.give(param, f"{_newest(sheet, sheet.clause.word)} {sign} {_operand(sheet, token)}")
+    sheet.refer(token)
+    sheet.score += WORTH
+
+
+def function_of(sheet: Sheet) -> str:
+    """The function of one number that the clause calls and the tool says it knows: "round it", "the square root"."""
+    if "expression" not in sheet.profile.kinds:
+        return ""
+    words = [sheet.clause.word, *(token.text for token in sheet.clause.body if token.kind == "word")]
+    pairs = zip(words, words[1:], strict=False)
+    spoken = [name for pair, name in SPOKEN_FUNCTIONS.items() if pair in pairs]
+    plain = [word for word in words if word in FUNCTIONS_OF_ONE]
+    found = [name for name in (*spoken, *plain) if stem(name) in stems(sheet.profile.tool.description)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _call(sheet: Sheet, param: Param, name: str) -> None:
+    """``round it to 2 digits``, ``take the square root``.
+
+    Raises:
+        Miss: there is no number to call it with.
+    """
+    numbers = [token for token in sheet.left if token.kind in ("number", "expression")]
+    digits = [token for token in numbers if name == "round" and sheet.before(token) == "to"]
+    of = [token for token in numbers if token not in digits] + ([it] if (it := sheet.pronoun()) else [])
+    if len(of) > 1 or len(digits) > 1:
+        raise sheet.miss(f"{name} takes one number")
+    value = _operand(sheet, of[0]) if of else _newest(sheet, sheet.clause.word or name)
+    sheet.give(param, f"{name}({', '.join([value, *(token.text for token in digits)])})")
+    sheet.refer(*of, *digits)
+    sheet.known |= _CALLED | {stem(name)} | (_DIGITS if digits else frozenset())
+    sheet.score += WORTH
+
+
+def _newest(sheet: Sheet, word: str) -> str:
+    """What came out just before, where it is a number by itself.
+
+    Raises:
+        Miss: it is none.
+    """
+    for source in sheet.earlier()[:1]:
+        if source.results[0][1] == "scalar":
+            sheet.bound.append(source)
+            return source.value(_NUMBER)
+    raise sheet.miss(f'there is no number just before to "{word}"')
 
 
 def _total(sheet: Sheet, param: Param, token: Token, sign: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.clauses import LISTED
+from agentsys.llm.offline.composed import function_of
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import REFERRING, Several, Sheet
 from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, listed, stem, stemmed, stems
@@ -103,7 +104,8 @@ def _is_for(sheet: Sheet, token: Token, param: Param) -> bool:
 
 def _choose(sheet: Sheet, pool: list[Token], param: Param) -> Token | None:
     """Of several files or addresses the one that the sentence aims at: "a.txt to b.txt"."""
-    if not pool or (param.kind == "expression" and (sheet.clause.verb in SIGNS or len(pool) > 1)):
+    made = sheet.clause.verb in SIGNS or len(pool) > 1 or bool(function_of(sheet))  # of more than this
+    if not pool or (param.kind == "expression" and made):
         return None
     gives = any(other.kind in ("text", "any") for other in sheet.profile.params)
     if param.kind not in ("url", "file") or not gives:
