@@ -12,7 +12,6 @@ from django.apps import apps
 from django.conf import settings
 
 from workers import transport
-from workers.lanes import LANES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "agentsys.settings")
 if not apps.ready:
@@ -77,8 +76,3 @@ app.conf.update(
 @setup_logging.connect
 def _keep_django_logging(**_: object) -> None:
     """Celery leaves logging alone when this signal has a receiver; Django has set it up."""
-
-
-def task_of(lane: str) -> str:
-    """The name of the task that serves ``lane``."""
-    return LANES[lane].task

@@ -65,11 +65,11 @@ class Process:
             sweeping=plan.election(f"sweep-{procs.of(plan.main_pid).host}"),
             is_stopping=flag.is_up,
         )
-        self._heartbeat = Heartbeat(self._end if plan.prefork else None)
-        self._guard = ending.Guard(flag)
+        self._heartbeat = Heartbeat(self._end, bearable=0 if plan.prefork else plan.slots - 1)
+        self._guard, self._watch = ending.Guard(flag), ending.Watch(flag)
 
     def start(self) -> None:
-        for thread in (self._events, self._heartbeat, self._housekeeper, self._guard):
+        for thread in (self._watch, self._events, self._heartbeat, self._housekeeper, self._guard):
             thread.start()
 
     def close(self) -> None:
@@ -79,8 +79,11 @@ class Process:
         self._events.close()
 
     def _end(self) -> None:
-        """End this child: a step of it hangs, and a thread cannot be stopped otherwise."""
-        logger.error("a step passed its deadline; its process ends")
+        """End this process: steps of it hang, and a thread cannot be stopped otherwise.
+
+        A child is replaced by its pool, a worker by whoever started it.
+        """
+        logger.error("steps that passed their deadline do not come back; their process ends and is to be replaced")
         ending.release()  # whatever else it does is given back uncharged
         self._events.abandon("the step passed its deadline; its process was ended")
         self._events.close()

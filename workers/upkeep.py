@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 TICK_S = 1.0
 #: How exact a step's deadline is.
 DEADLINE_S = 0.25
+#: A call that is cut off gets this long to clean up before its thread counts as lost.
+HUNG_AFTER_S = 5.0
 ROLL_UP_EVERY_S = 10.0
 MAX_POLLERS = 4
 
@@ -92,18 +94,29 @@ class Heartbeat(Loop):
 
     every_s = DEADLINE_S
 
-    def __init__(self, end_process: Callable[[], None] | None) -> None:
-        """``end_process`` ends a process whose thread cannot be stopped otherwise; None: let it go on."""
+    def __init__(self, end_process: Callable[[], None], *, bearable: int) -> None:
+        """``end_process`` ends the process: a thread of it cannot be stopped otherwise.
+
+        It is called when more than ``bearable`` steps hang: none may in a child of a prefork pool; a threads
+        worker, whose other steps are sound, goes on while it has a slot left.
+        """
         super().__init__("heartbeat")
-        self._end_process = end_process
+        self._end_process, self._bearable = end_process, bearable
         self._next = 0.0
 
     def tick(self) -> None:
-        if self._overdue() and self._end_process is not None:
+        overdue = self._overdue()
+        if (overdue and not self._bearable) or self._hung() > self._bearable:
             self._end_process()
         if time.monotonic() >= self._next:
             leases.beat(procs.own_name())
             self._next = time.monotonic() + settings.HEARTBEAT_S
+
+    @staticmethod
+    def _hung() -> int:
+        """How many steps are no longer ours, but have not come back by ``HUNG_AFTER_S`` past their time."""
+        before = time.monotonic() - HUNG_AFTER_S
+        return sum(one.lost and one.is_late() and one.deadline_at < before for one in leases.held())
 
     def _overdue(self) -> bool:
         try:

@@ -6,8 +6,6 @@ from django.db.models.functions import Now
 
 from .models import Worker
 
-#: A worker not seen for this long counts for nothing.
-SEEN_WITHIN = timedelta(seconds=60)
 _FORGET_AFTER = timedelta(hours=1)
 
 
@@ -27,11 +25,6 @@ def alive(name: str, *, cpu_percent: float = 0.0, memory_bytes: int = 0, drainin
 def gone(name: str) -> None:
     """A process ends."""
     Worker.objects.filter(name=name).delete()
-
-
-def lanes_served() -> set[str]:
-    """Lanes with a worker that was seen within the last minute and is not ending."""
-    return set(Worker.objects.filter(seen_at__gt=Now() - SEEN_WITHIN, draining=False).values_list("lane", flat=True))
 
 
 def forget_old() -> None:

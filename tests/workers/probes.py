@@ -1,5 +1,6 @@
 """Tools that worker processes run in these tests: they wait for the test, and leave a trace of each call."""
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -36,3 +37,21 @@ def hang(seconds: float = 60.0) -> str:
     """Sleep past every deadline."""
     time.sleep(seconds)
     return "woke up"
+
+
+@tool(effect="pure", lane="network", name="probe.hang_far", timeout_s=1)
+def hang_far(seconds: float = 60.0) -> str:
+    """Sleep past every deadline in a thread."""
+    time.sleep(seconds)
+    return "woke up"
+
+
+@tool(effect="pure", lane="compute", name="probe.grab", timeout_s=60)
+def grab(ctx: ToolContext, folder: str, seconds: int = 60) -> str:
+    """The first call stays in C code that never lets go of the interpreter."""
+    place = Path(folder)
+    first = not list(place.glob("call-*"))
+    (place / f"call-{ctx.step_key}-{os.getpid()}").touch()
+    if first:
+        ctypes.PyDLL(None).sleep(seconds)
+    return "let go"

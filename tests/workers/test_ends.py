@@ -113,6 +113,48 @@ def test_a_step_past_its_deadline_fails_and_its_process_is_replaced(start, submi
     assert worker.alive()
 
 
+def test_a_child_in_which_no_thread_can_run_is_ended_after_a_lease(start, submit, held):
+    worker = start("compute", slots=1)
+    run = submit([held.step(tool="probe.grab")])
+    (child,) = held.wait_for()
+
+    assert ended(run, timeout_s=30).result == {"a": "let go"}  # QUICK's lease is 6 s
+
+    assert outcomes(run) == ["crashed", "succeeded"]
+    assert wait_until(lambda: not psutil.pid_exists(child), timeout_s=5)
+    assert worker.alive()
+    assert "Timeout (0:00:06)!" in worker.log_text()
+
+
+def test_a_threads_worker_whose_every_slot_hangs_ends_itself_to_be_replaced(start, submit):
+    worker = start("network", slots=2)
+    first = ended(submit([{"key": "a", "tool": "probe.hang_far", "max_attempts": 1}]))
+    assert (first.status, first.error["code"]) == ("failed", "step_timeout")
+    assert ended(submit([{"key": "a", "tool": "test.far", "arguments": {"value": 1}}])).status == "succeeded"
+
+    ended(submit([{"key": "a", "tool": "probe.hang_far", "max_attempts": 1}]))
+
+    assert worker.wait(timeout_s=15)
+    assert worker.exit_code == 1
+    start("network", slots=2)
+    assert ended(submit([{"key": "a", "tool": "test.far", "arguments": {"value": 1}}])).status == "succeeded"
+
+
+def test_a_frozen_sweeper_is_stood_in_for_by_another_worker_of_its_host(start, submit, held):
+    sweeper, other = start("network", slots=1), start("compute", slots=2)
+    os.kill(sweeper.pid, signal.SIGSTOP)
+    run = submit([held.step()])
+    (child,) = held.wait_for()
+
+    os.kill(child, signal.SIGKILL)
+
+    held.wait_for(calls=2)
+    held.let_go()
+    assert ended(run).result == {"a": "held"}
+    assert outcomes(run) == ["crashed", "succeeded"]
+    assert other.alive()
+
+
 def test_connections_that_break_heal_by_themselves(start, submit):
     worker = start("compute", slots=2)
     far = start("network", slots=2)
