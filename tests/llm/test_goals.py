@@ -61,6 +61,8 @@ NOTES = "Write to bob@example.com on 2024-05-01.\n\nAgents plan. Agents act. Age
         ("Subtract 8 from 5, multiply by 2, and add 1", -5),
         ("Divide 10 by 3 and round it to 2 decimals", 3.33),
         ("Compute 3 * 3 * 4 * 4, then take the square root and divide by 3", 4),
+        ("Read notes.txt and tell me which word occurs most often", [{"term": "agents", "count": 3}]),
+        ("Extract the email addresses from notes.txt and tell me the number", 1),
         ("Count the words in notes.txt", 11),
         ("How many lines does notes.txt have?", 3),
         ("Extract the email addresses and the dates from notes.txt", [["bob@example.com"], ["2024-05-01"]]),
@@ -86,6 +88,19 @@ def test_a_plan_carried_out_gives_the_answer(goal: str, answer: Any) -> None:
 def test_the_input_of_a_run_is_what_a_goal_can_speak_of() -> None:
     assert offline.carry_out("Count the words of the article", input={"article": "a b c", "limit": 3}) == 3
     assert offline.carry_out("Count the words", input="a b") == 2
+
+
+def test_a_word_is_a_file_only_where_no_other_place_was_named() -> None:
+    files = ("data.json", "prices.json", "README.md")
+    assert offline.plan("Read prices and count its items", files=files)["steps"][0]["arguments"] == {
+        "name": "prices.json"
+    }
+    made = offline.plan("Read data.json and split the README into sections", files=files)
+    assert made["steps"][1]["arguments"] == {"name": "README.md"}
+    for goal in ("Get http://127.0.0.1:8000/data.json and tell me the prices", "Read data.json and tell me the prices"):
+        with pytest.raises(GoalNotPlannable) as caught:
+            offline.plan(goal, files=files)
+        assert caught.value.data["clause"] == "tell me the prices"
 
 
 def test_files_that_were_sent_along_are_known_by_name() -> None:

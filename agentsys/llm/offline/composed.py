@@ -1,5 +1,7 @@
 """Arguments that are made of words: sums of what came before, and JMESPath."""
 
+from itertools import pairwise
+
 from agentsys.llm.offline.catalogue import Param
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import Sheet
@@ -19,6 +21,8 @@ FUNCTIONS_OF_ONE = listed("abs ceil cos factorial floor round sin sqrt tan")
 SPOKEN_FUNCTIONS = {("square", "root"): "sqrt"}
 _CALLED = stemmed("square root")
 _DIGITS = stemmed("decimal digit place")
+_PICKS = stemmed("get take select query extract")
+_LOUD = ("count", "sort")  #: what fails where a field is not there
 _NUMBER = Param("", "number")
 WORTH = 0.5
 
@@ -75,7 +79,7 @@ def function_of(sheet: Sheet) -> str:
     if "expression" not in sheet.profile.kinds:
         return ""
     words = [sheet.clause.word, *(token.text for token in sheet.clause.body if token.kind == "word")]
-    pairs = zip(words, words[1:], strict=False)
+    pairs = list(pairwise(words))
     spoken = [name for pair, name in SPOKEN_FUNCTIONS.items() if pair in pairs]
     plain = [word for word in words if word in FUNCTIONS_OF_ONE]
     found = [name for name in (*spoken, *plain) if stem(name) in stems(sheet.profile.tool.description)]
@@ -162,11 +166,18 @@ def _query(sheet: Sheet, param: Param) -> None:
     sheet.known |= {stem(token.text) for token in fields} or _WHOLE
     sheet.kind = _GIVES.get(verb, "")
     plain = bool(fields) and stem(fields[0].text) not in sheet.plan.values
-    asked = bool(fields) and verb in ("", "get", "tak", "select") and any(source.is_json for source in sheet.bound)
+    asked = bool(fields) and verb in ("", *_PICKS) and any(source.is_json for source in sheet.bound)
     sheet.score += WORTH * (plain + 2 * asked)
 
 
 def _fields(sheet: Sheet) -> list[Token]:
     fields = [token for token in sheet.nouns() if stem(token.text) not in sheet.known | _WHOLE | _JSON]
-    owned = any(sheet.before(token) in ("its", "their") or "." in token.text for token in fields)
-    return fields if owned or any(source.is_json for source in sheet.bound) else []
+    if any(sheet.before(token) in ("its", "their") or "." in token.text for token in fields):
+        return fields
+    if not any(source.is_json for source in sheet.bound):
+        return []
+    asked = sheet.clause.verb in _PICKS and any(token.text in ("from", "for") for token in sheet.clause.body)
+    if fields and not (asked or sheet.clause.verb in _LOUD):
+        # A guess gives null, and that looks like an answer.
+        raise sheet.miss(f'where "{fields[0].text}" is in the JSON is not said; quote its path, as in `items[].name`')
+    return fields

@@ -72,6 +72,7 @@ class _Lexer:
         self.unclosed: set[str] = set()
         self.numbered = bool(re.match(r"\s*1[.)]\s", text))
         self.json_tries = 20
+        self.placed = False  # whether a place was named before: then "the prices" are there, not in prices.json
 
     def token(self, at: int) -> Token:
         char = self.text[at]
@@ -120,6 +121,7 @@ class _Lexer:
         url = found[0].rstrip(".,;:!?*")
         while url[-1] in _PAIRS and url.count(url[-1]) > url.count(_PAIRS[url[-1]]):
             url = url[:-1].rstrip(".,;:!?*")
+        self.placed = True
         return Token("url", url, at, at + len(url), (url,))
 
     def _json(self, at: int, char: str) -> Token | None:
@@ -146,6 +148,7 @@ class _Lexer:
             return Token("email", chunk, at, at + len(chunk), (chunk,))
         stemmed, dot, extension = chunk.rpartition(".")
         if chunk in self.files or (dot and stemmed and extension.lower() in EXTENSIONS and "@" not in chunk):
+            self.placed = True
             return Token("file", chunk, at, at + len(chunk), (chunk,))
         return None
 
@@ -167,6 +170,6 @@ class _Lexer:
         alone = word == "one" and not _FOLLOWED.match(self.text, found.end())  # "the first one"
         if word in NUMBERS and not alone:
             return Token("number", str(NUMBERS[word]), at, found.end(), (NUMBERS[word],))
-        if word in self.stems:
+        if word in self.stems and (not self.placed or found[0] != word):
             return Token("file", found[0], at, found.end(), (self.stems[word],))
         return Token("word", word, at, found.end(), raw=found[0])

@@ -9,7 +9,7 @@ from agentsys.llm.offline.clauses import LISTED
 from agentsys.llm.offline.composed import function_of
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import REFERRING, Several, Sheet
-from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, listed, stem, stemmed, stems
+from agentsys.llm.offline.words import FUNCTION, SIGNS, STORING, TARGETS, UNITS, likeness, listed, stem, stemmed, stems
 
 #: Kinds of literal that a parameter of a kind takes as they are.
 NATIVE = {
@@ -131,6 +131,7 @@ def _number(sheet: Sheet, param: Param) -> None:
         sheet.score += WORTH
         return
     _single_unit(sheet, param)
+    _the_most(sheet, param)
 
 
 def _single_unit(sheet: Sheet, param: Param) -> None:
@@ -140,6 +141,16 @@ def _single_unit(sheet: Sheet, param: Param) -> None:
         if unit and param.own & _TIMED and sheet.before(token) in ("a", "an"):
             sheet.give(param, unit)
             sheet.known.add(stem(token.text))
+
+
+def _the_most(sheet: Sheet, param: Param) -> None:
+    """``the most common word``, ``which word occurs most often``: one of them."""
+    if "most" not in sheet.said or param.name in sheet.arguments or param.schema.get("type") != "integer":
+        return
+    counted = [token for token in sheet.nouns() if token.text != "most" and likeness(stem(token.text), param.words)]
+    if stem("many") in param.words and counted and not any(sheet.is_plural(token) for token in counted):
+        sheet.give(param, 1)
+        sheet.score += WORTH
 
 
 def _around(sheet: Sheet, token: Token) -> tuple[str, set[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agentsys.llm.offline.clauses import Clause
+from agentsys.llm.offline.sheet import Miss
 from agentsys.llm.offline.sources import Source, Step
 from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, stem, stemmed
 
@@ -30,14 +31,32 @@ def asked_for(said: Clause, steps: Sequence[Step], sources: Iterable[Source]) ->
     words = [token.text for token in said.body if token.kind == "word"]
     meant = [word for word in words if word not in FUNCTION | PRONOUNS and stem(word) not in GENERIC | _FIGURES]
     nouns = frozenset(map(stem, meant))
-    plural = any(word in PLURALS or word == "results" for word in words)
+    plural = any(word in PLURALS or word in ("results", "counts", "totals") for word in words)
     if nouns:
         many = [source for source in sources if source.is_many or source.output(nouns)]
         return _named(nouns, many if meant[-1].endswith("s") else sources, plural=plural)
     if said.verb and not any(word in PRONOUNS for word in words):
         return {}
     heard = [step for step in steps if step.profile.name not in SILENT]
-    return _references(_leaves(steps) if plural else heard[-1:])
+    last = _leaves(steps) if plural else heard[-1:]
+    figure = next((word for word in words if stem(word) in _FIGURES), "")
+    return _figures(last, figure) if figure else _references(last)
+
+
+def _figures(steps: Sequence[Step], asked: str) -> dict[str, str]:
+    """``the total``, ``the number``: of a list, how many there are; {} for "the numbers" of what is none.
+
+    Raises:
+        Miss: there is no such figure.
+    """
+    numbers = {step.key: step.source() for step in steps}
+    if all(source.results[0][1] == "scalar" for source in numbers.values()):
+        return {key: source.reference() for key, source in numbers.items()}
+    if all(source.is_many and source.outputs.get("count") == "scalar" for source in numbers.values()):
+        return {key: f"${{{key}.count}}" for key in numbers}
+    if asked.endswith("s"):
+        return {}
+    raise Miss(f'nothing before it gives what "{asked}" should be')
 
 
 def _named(nouns: frozenset[str], sources: Iterable[Source], *, plural: bool) -> dict[str, str]:

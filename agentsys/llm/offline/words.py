@@ -32,7 +32,7 @@ FUNCTION = listed(
     "into on onto to from at by for with as using via about there here is are was were be been am do does did has have "
     "had having which who whom whose what what's it's how much often please whole entire full given following same "
     "complete resulting just again too out up over then and so called named inside within each or such would one "
-    "instead most yourself use back contain contains containing include includes tool"
+    "instead yourself use back contain contains containing include includes tool"
 )
 #: Words before the verb that only lead up to it.
 LEADS = listed(
@@ -94,7 +94,7 @@ SYNONYMS = (
     "file document attachment",
     "word term keyword",
     "section heading chapter",
-    "character letter char",
+    "character char",
     "time clock date today current",
     "email mail e-mail",
     "weekday day",

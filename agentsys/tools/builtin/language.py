@@ -99,6 +99,7 @@ class Terms(TypedDict):
         "find the 10 most frequent words",
         "list the top 5 terms of the text",
         "what are the most common words in it",
+        "tell which word occurs most often",
         "find the keywords of the text",
     ),
 )
