@@ -1,0 +1,86 @@
+"""The housekeeper of a process: its parts do not stand in each other's way, and what it begins is bounded."""
+
+import threading
+
+import pytest
+
+from agentsys.core import procs
+from agentsys.infrastructure import rollup
+from agentsys.infrastructure.processes import wait_until
+from agentsys.runs.store.claims import claim
+from tests.support.rows import expire, sql
+from tests.support.worker import statuses
+from workers.election import Election
+from workers.roster import WorkerRow
+from workers.slices import Slices
+from workers.upkeep import MAX_POLLERS, Housekeeper
+
+pytestmark = pytest.mark.usefixtures("transactional_db", "no_bell")
+SLOTS = 16
+
+
+class Hanging(Slices):
+    """Turns that do not come back until told, and are not seen to be under way."""
+
+    def __init__(self) -> None:
+        super().__init__("compute", observer=None, is_stopping=lambda: False)  # type: ignore[arg-type]
+        self.taken, self.go = threading.Semaphore(0), threading.Event()
+        self.turns = 0
+
+    def take(self) -> str:
+        self.turns += 1
+        self.taken.release()
+        self.go.wait(30)
+        return "went on"
+
+
+@pytest.fixture
+def slices():
+    made = Hanging()
+    yield made
+    made.go.set()
+
+
+@pytest.fixture
+def housekeeper(slices, tmp_path):
+    made = Housekeeper(
+        slices,
+        row=WorkerRow("compute", pid=procs.parse(procs.own_name()).pid, slots=SLOTS),
+        slots=SLOTS,
+        polling=Election(tmp_path / "poll"),
+        sweeping=Election(tmp_path / "sweep"),
+        is_stopping=lambda: False,
+    )
+    yield made
+    slices.go.set()
+    made.finish()
+
+
+def test_polls_that_hang_do_not_pile_up(submit, housekeeper, slices):
+    submit([{"key": "a", "tool": "test.echo"}])
+    sql("UPDATE runs_step SET ready_at = ready_at - interval '1 minute'")
+
+    for _ in range(3 * MAX_POLLERS):
+        housekeeper.tick()
+    for _ in range(MAX_POLLERS):
+        assert slices.taken.acquire(timeout=10)
+    slices.go.set()
+    housekeeper.finish()
+
+    assert slices.turns == MAX_POLLERS
+
+
+def test_whatever_fails_beside_the_sweeper_does_not_end_reaping(submit, housekeeper, monkeypatch, settings):
+    settings.LEASE_S = 1.0
+    run = submit([{"key": "a", "tool": "test.echo"}])
+    claim("compute", owner="another-host:boot:1:1")
+    expire(run)
+    monkeypatch.setattr(rollup, "roll_up", lambda: sql("SELECT 1/0"))
+    monkeypatch.setattr(WorkerRow, "tell", lambda self: sql("SELECT no_such_column"))
+    monkeypatch.setattr("workers.upkeep.ROLL_UP_EVERY_S", 0.0)
+
+    def reaped() -> bool:
+        housekeeper._guarded_tick()  # as its thread calls it, only at once
+        return statuses(run) == {"a": "ready"}
+
+    assert wait_until(reaped, timeout_s=10)
