@@ -66,10 +66,11 @@ class Stack:
     def cpu_s(self) -> float:
         """CPU seconds so far of everything but this process: servers, workers and their ended children."""
         roots = [self.postgres.pid, self.redis.pid, *(child.pid for child in self._children)]
-        return sum(_tree_cpu_s(pid) for pid in roots if pid)
+        return sum(tree_cpu_s(pid) for pid in roots if pid)
 
 
-def _tree_cpu_s(pid: int) -> float:
+def tree_cpu_s(pid: int) -> float:
+    """CPU seconds so far of a process and all below it, ended children included."""
     try:
         root = psutil.Process(pid)
         tree = [root, *root.children(recursive=True)]
