@@ -117,6 +117,7 @@ TEMPLATES = [
 STATIC_URL = "/static/"
 STATIC_ROOT = DATA_DIR / "static"
 LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, True
+SILENCED_SYSTEM_CHECKS = ["models.W045"]  # constraints in SQL are PostgreSQL's to check, not a form's
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
