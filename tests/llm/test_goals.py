@@ -118,6 +118,8 @@ def site(settings: Any) -> Any:
         "/data.json": web.answer(b'{"names": ["x", "y"]}', content_type="application/json"),
         "/empty.json": web.answer(b"[]", content_type="application/json"),
         "/empty.txt": web.answer(b""),
+        "/page": web.answer(page, content_type="text/html"),
+        "/words": web.answer(b'["one two"]', content_type="application/json"),
         "/logo.png": web.answer(b"\x89PNG\xff", content_type="image/png"),
     }
     with web.Web(pages=pages) as served:
@@ -136,6 +138,9 @@ def site(settings: Any) -> Any:
         ("Fetch {}/data.json, save it to d.json, and read d.json", '{{"names":["x","y"]}}'),
         ("Fetch {}/empty.json, save it to d.json, and read d.json", "[]"),
         ("Fetch {}/empty.txt and count its lines", 0),
+        ("Fetch {}/page and count its words", 4),
+        ("Fetch {}/words and count its words", 2),
+        ("Fetch {}/page and give me its text", "Hello there.\nA B"),
     ],
 )
 def test_a_plan_with_fetched_pages_gives_the_answer(site: web.Web, goal: str, answer: Any) -> None:

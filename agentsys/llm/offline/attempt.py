@@ -144,7 +144,7 @@ def _check_words(sheet: Sheet) -> None:
         raise Miss("it does not say what", sheet.score - 1)
     if sheet.path == "count" and 1 not in fits.values() and not sheet.chosen:
         raise sheet.miss("nothing to count")
-    sheet.score += hits - COST_OF_WORD * len(unknown) - COST_OF_STEP * len(sheet.inserted)
+    sheet.score += hits - COST_OF_WORD * len(unknown) - COST_OF_STEP * sum(bool(step.title) for step in sheet.inserted)
 
 
 def _place_words(sheet: Sheet) -> frozenset[str]:

@@ -6,11 +6,14 @@ from agentsys.llm.offline.catalogue import MAIN, Param
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.sheet import Miss, Sheet
 from agentsys.llm.offline.sources import PAGES, Source
-from agentsys.llm.offline.words import PLURALS, STORING, stem
+from agentsys.llm.offline.words import PLURALS, STORING, stem, stemmed
 
 COST_OF_SKIP = 0.5
 _BINDABLE = (*MAIN, "file", "url", "number")
 _DEFINITE = ("", "the", "that", "this", "these", "those", "both", "all", "each")
+#: What people read of a page, and what they mean by its source.
+_READABLE = stemmed("text word sentence paragraph term keyword summary summarize")
+_RAW = stemmed("line character byte raw source link tag")
 _TEXT = Param("", "text")
 
 
@@ -25,8 +28,8 @@ def bind(sheet: Sheet) -> None:
             continue
         if _as_list(sheet, param) or (source := _find(sheet, param)) is None:
             continue
-        if param.kind == "text" and _is_page(sheet, source):
-            source = sheet.plan.readable(source, sheet.inserted)
+        if param.kind == "text" and sheet.clause.verb not in STORING:
+            source = _readable(sheet, source)
         if not (value := value_of(sheet, source, param)):
             raise Miss(f"{sheet.profile.name} does not take what {source.name} gives", sheet.score - 1)
         if not _together(sheet, param, source):
@@ -56,9 +59,14 @@ def _is_wanted(sheet: Sheet, param: Param) -> bool:
     )
 
 
-def _is_page(sheet: Sheet, source: Source) -> bool:
-    named = source.is_page or (source.is_web and bool(PAGES & sheet.said))
-    return named and sheet.clause.verb not in STORING
+def _readable(sheet: Sheet, source: Source) -> Source:
+    """A page without its tags; so is what an address gives that does not say what, where the words of it are meant."""
+    words = {stem(token.text) for token in sheet.clause.body if token.kind == "word"} | {sheet.clause.verb}
+    if source.is_page or (source.is_web and PAGES & sheet.said):
+        return sheet.plan.readable(source, sheet.inserted, Param("", "html"))
+    if source.may_be_page and _READABLE & words and not _RAW & words:
+        return sheet.plan.readable(source, sheet.inserted, _TEXT)
+    return source
 
 
 def _address(sheet: Sheet, source: Source) -> None:

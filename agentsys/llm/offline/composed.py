@@ -172,6 +172,8 @@ def _query(sheet: Sheet, param: Param) -> None:
 
 def _fields(sheet: Sheet) -> list[Token]:
     fields = [token for token in sheet.nouns() if stem(token.text) not in sheet.known | _WHOLE | _JSON]
+    if any(source.results[0][1] == "list" for source in sheet.bound):
+        return []  # a list has no fields
     if any(sheet.before(token) in ("its", "their") or "." in token.text for token in fields):
         return fields
     if not any(source.is_json for source in sheet.bound):

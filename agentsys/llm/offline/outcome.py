@@ -63,7 +63,8 @@ def _named(nouns: frozenset[str], sources: Iterable[Source], *, plural: bool) ->
     found: dict[str, str] = {}
     for source in sources:
         output = source.output(nouns)
-        if source.name != "input" and (output or nouns <= source.names) and (plural or not found):
+        tagged = source.outputs.get(output) == "text" and (source.is_page or source.may_be_page)
+        if source.name != "input" and not tagged and (output or nouns <= source.names) and (plural or not found):
             found[source.name] = f"${{{source.name}.{output}}}" if output else source.reference()
     return found
 

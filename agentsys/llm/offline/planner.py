@@ -8,7 +8,7 @@ from typing import Any
 from agentsys.core.errors import GoalNotPlannable
 from agentsys.llm.offline import attempt, outcome, several
 from agentsys.llm.offline.attempt import Draft
-from agentsys.llm.offline.catalogue import Profile, profiles, weights
+from agentsys.llm.offline.catalogue import Param, Profile, profiles, weights
 from agentsys.llm.offline.clauses import LISTED, Clause, as_reading, clause, clauses
 from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.outcome import SILENT
@@ -216,14 +216,14 @@ class Planner:
         others = [profile for profile in self.profiles if profile is not by]
         return self._insert(clause((Token("word", "give", -1, 0), *body), ""), inserted, others)
 
-    def readable(self, source: Source, inserted: list[Step]) -> Source:
-        """A page's text without its tags, where a tool makes it of HTML."""
+    def readable(self, source: Source, inserted: list[Step], taken_as: Param) -> Source:
+        """A page's text without its tags, where a tool makes it of HTML; ``taken_as`` text it may be JSON, too."""
         for profile in self.profiles:
             params = [param for param in profile.params if param.required]
             if [p.kind for p in params] == ["html"] and profile.results[0][1] == "text":
                 made = self._made(inserted, profile, source) or Step(
                     profile,
-                    {params[0].name: source.value(params[0])},
+                    {params[0].name: source.value(taken_as)},
                     "",
                     self._key("text", inserted),
                     uses=frozenset([source.name]),

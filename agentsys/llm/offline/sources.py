@@ -1,8 +1,10 @@
 """What "it", "them" and "the links" can mean: outputs of earlier steps, and the run's input."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from agentsys.llm.offline.catalogue import Param, Profile
 from agentsys.llm.offline.words import stem, stemmed, stems
@@ -21,6 +23,8 @@ TAKES = {
 
 PAGES = stemmed("page website webpage site html htm article homepage")
 JSON = stemmed("json api schema openapi")
+#: Endings of addresses whose content is no HTML, whatever is said about it.
+_NO_PAGES = re.compile(r"\.(?!html?$|php$|aspx?$|jsp$|xhtml$)[a-z][a-z0-9]{1,5}$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Source:
     is_web: bool = False  # came from an address
     is_page: bool = False  # HTML, as far as the goal says
     is_json: bool = False  # the same of JSON
+    may_be_page: bool = False  # came from an address that does not say what is there
 
     @property
     def is_many(self) -> bool:
@@ -125,8 +130,22 @@ class Step:
         own = frozenset().union(self.words, *(stems(str(value)) for _, value in self.literals))
         file = next((str(v) for k, v in self.literals if k == "file" and results[0][1] == "file"), "")
         is_html = any(str(value).lower().endswith((".html", ".htm")) for _, value in self.literals)
-        is_web, is_page, is_json = "url" in kinds, is_html or bool(kinds and PAGES & self.words), bool(JSON & own)
-        return Source(self.key, results, profile.outputs, names, self.group, file, self.uses, is_web, is_page, is_json)
+        is_web, is_page = "url" in kinds, is_html or bool(kinds and PAGES & self.words)
+        paths = [urlsplit(str(value)).path for kind, value in self.literals if kind == "url"]
+        open_ended = bool(paths) and not bool(JSON & own) and not any(map(_NO_PAGES.search, paths))
+        return Source(
+            self.key,
+            results,
+            profile.outputs,
+            names,
+            self.group,
+            file,
+            self.uses,
+            is_web,
+            is_page,
+            is_json=bool(JSON & own),
+            may_be_page=open_ended,
+        )
 
 
 def of_input(value: Any) -> list[Source]:
