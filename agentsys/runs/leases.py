@@ -114,13 +114,14 @@ def beat(owner: str) -> None:
         moves.give_back(row["id"], row["run_id"], row["claim_token"], why="released")
 
 
-def _told(one: Held, cancelled: bool | None, asked_at: float) -> None:
-    if cancelled is None:
+def _told(one: Held, beat: claims.Beat | None, asked_at: float) -> None:
+    if beat is None:
         if one.claim.claim_token in _held:  # not ended in the meantime
             one.lost = True
             logger.warning("step %s of run %s was taken from us", one.claim.key, one.claim.run_id)
     else:
-        one.renewed_at, one.cancelled = asked_at, one.cancelled or cancelled
+        one.cancelled = one.cancelled or beat.cancelled
+        one.renewed_at = asked_at if beat.renewed else one.renewed_at
     if one.context is not None:
         one.context.cancelled = one.cancelled or one.lost
 

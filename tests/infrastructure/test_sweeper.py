@@ -88,3 +88,16 @@ def test_a_transaction_that_hangs_on_one_run_holds_up_no_other_job(impatient, su
     assert statuses(stuck) == {"a": "running"}
     sweeper.tick()
     assert statuses(stuck) == {"a": "ready"}
+
+
+def test_a_transaction_that_hangs_on_one_run_does_not_keep_the_others_of_the_same_job(impatient, submit, settings):
+    settings.LEASE_S = 1.0
+    stuck, other = submit([{"key": "a", "tool": "test.echo"}]), submit([{"key": "b", "tool": "test.echo"}])
+    claim("compute", owner="another-host:boot:1:1"), claim("compute", owner="another-host:boot:1:1")
+    expire(stuck), expire(other)
+    sql("UPDATE runs_step SET lease_expires_at = lease_expires_at - interval '1 hour' WHERE run_id = %s", stuck.pk)
+    sweeper = Sweeper(_contact_since=time.monotonic() - 2)
+
+    with background() as start, moves.locked(stuck.pk):
+        start(sweeper.tick).result()
+        assert start(lambda: statuses(other)).result() == {"b": "ready"}

@@ -48,8 +48,8 @@ def test_what_runs_drains_and_its_late_result_opens_nothing(submit, step_of):
     assert (run.status, run.reason, run.finished_at) == ("cancelling", "user", None)
     assert statuses(run) == {"a": "running", "b": "running", "c": "cancelled"}
     assert claims.heartbeat([(a.id, a.claim_token), (b.id, b.claim_token)]) == {
-        a.claim_token: True,
-        b.claim_token: True,
+        a.claim_token: claims.Beat(cancelled=True, renewed=True),
+        b.claim_token: claims.Beat(cancelled=True, renewed=True),
     }
     late = complete(a, Result("late"))
     assert (late.next, list(late.lanes)) == (None, [])

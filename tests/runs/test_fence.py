@@ -104,7 +104,7 @@ def test_a_stale_worker_hears_of_it_by_the_heartbeat_and_renews_nothing(taken):
     assert photograph() == before
 
     assert claims.heartbeat([(stale.id, stale.claim_token), (fresh.id, fresh.claim_token)]) == {
-        fresh.claim_token: False
+        fresh.claim_token: claims.Beat(cancelled=False, renewed=True)
     }
 
 

@@ -14,8 +14,10 @@ from agentsys.runs.store import claims, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from tests.support.rows import expire, photograph, sql, value
-from tests.support.threads import background, in_parallel, until, waiting_for_locks
+from tests.support.threads import background, in_parallel, until
 from tests.support.worker import events, statuses
+
+HELD = claims.Beat(cancelled=False, renewed=True)
 
 
 def echo(key="a", **fields):
@@ -58,7 +60,7 @@ def test_a_heartbeat_that_slips_in_wins(submit, settings):
     run = submit([echo("a")])
     held = claim("compute", owner="slow")
     expire(run)
-    assert claims.heartbeat([(held.id, held.claim_token)]) == {held.claim_token: False}
+    assert claims.heartbeat([(held.id, held.claim_token)]) == {held.claim_token: HELD}
 
     assert list(moves.give_back(held.id, run.pk, held.claim_token, why="lease")) == []
 
@@ -66,19 +68,20 @@ def test_a_heartbeat_that_slips_in_wins(submit, settings):
     complete(held, Result(1))
 
 
-def test_a_heartbeat_that_waits_for_the_reaper_hears_that_it_came_too_late(submit):
-    run = submit([echo("a")])
-    held = claim("compute", owner="slow")
+def test_a_heartbeat_waits_for_no_locked_row_and_hears_the_next_time_what_became_of_it(submit):
+    run, other = submit([echo("a")]), submit([echo("a")])
+    held, second = claim("compute", owner="slow"), claim("compute", owner="slow")
     expire(run)
+    expire(other)
+    both = [(held.id, held.claim_token), (second.id, second.claim_token)]
 
-    with background() as start:
-        with moves.locked(run.pk):
-            sql("SELECT 1 FROM runs_step WHERE id = %s FOR NO KEY UPDATE", held.id)
-            beaten = start(lambda: claims.heartbeat([(held.id, held.claim_token)]))
-            until(lambda: waiting_for_locks() == 1)
-            sql("UPDATE runs_step SET status = 'ready', lease_expires_at = NULL WHERE id = %s", held.id)
+    with background() as start, moves.locked(held.run_id):
+        sql("SELECT 1 FROM runs_step WHERE id = %s FOR NO KEY UPDATE", held.id)
+        beaten = start(lambda: claims.heartbeat(both)).result()
+        sql("UPDATE runs_step SET status = 'ready', lease_expires_at = NULL WHERE id = %s", held.id)
 
-        assert beaten.result() == {}
+    assert beaten == {held.claim_token: claims.Beat(cancelled=False, renewed=False), second.claim_token: HELD}
+    assert claims.heartbeat(both) == {second.claim_token: HELD}
 
 
 def test_a_heartbeat_renews_from_now_even_after_the_lease_has_run_out(submit, settings):
@@ -87,7 +90,7 @@ def test_a_heartbeat_renews_from_now_even_after_the_lease_has_run_out(submit, se
     held = claim("compute", owner="slow")
     expire(run)
 
-    assert claims.heartbeat([(held.id, held.claim_token)]) == {held.claim_token: False}
+    assert claims.heartbeat([(held.id, held.claim_token)]) == {held.claim_token: HELD}
 
     assert value("SELECT lease_expires_at > clock_timestamp() + interval '25 seconds' FROM runs_step")
     assert sweeps.reap_expired() == []

@@ -50,18 +50,23 @@ SELECT s.*, r.open_steps AS run_open_steps, r.plan_version AS run_plan_version
 
 -- name: heartbeat
 -- running stays running: the lease of each claim this process still holds.  A token that does not come back
--- has been fenced.  Steps in id order.
+-- has been fenced.  A row that somebody has locked is left for the next beat: waiting for it would cost all
+-- others their leases.
 WITH mine AS (
     SELECT s.id FROM runs_step s
      WHERE s.id = ANY(%(ids)s::bigint[]) AND s.claim_token = ANY(%(tokens)s::uuid[]) AND s.status = 'running'
      ORDER BY s.id
-       FOR NO KEY UPDATE
+       FOR NO KEY UPDATE SKIP LOCKED
+), kept AS (
+    UPDATE runs_step s
+       SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
+      FROM mine
+     WHERE s.id = mine.id
+    RETURNING s.id
 )
-UPDATE runs_step s
-   SET lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s)
-  FROM mine, runs_run r
- WHERE s.id = mine.id AND r.id = s.run_id
-RETURNING s.claim_token, r.cancel_at IS NOT NULL AS cancelled;
+SELECT s.claim_token, r.cancel_at IS NOT NULL AS cancelled, kept.id IS NOT NULL AS renewed
+  FROM runs_step s JOIN runs_run r ON r.id = s.run_id LEFT JOIN kept ON kept.id = s.id
+ WHERE s.id = ANY(%(ids)s::bigint[]) AND s.claim_token = ANY(%(tokens)s::uuid[]) AND s.status = 'running';
 
 -- name: open_gate
 -- The commit before an unsafe call: at most once a claim, never on a lease that is nearly gone, never in a

@@ -124,11 +124,19 @@ def by_token(token: UUID) -> Claim | None:
     return from_row(row) if row else None
 
 
-def heartbeat(held: Sequence[tuple[int, UUID]]) -> dict[UUID, bool]:
-    """Renew the leases of ``held`` (step id, token); what comes back is still ours: token -> cancel asked."""
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """What a heartbeat says of a claim that is still ours; a row that was locked is not renewed this time."""
+
+    cancelled: bool
+    renewed: bool
+
+
+def heartbeat(held: Sequence[tuple[int, UUID]]) -> dict[UUID, Beat]:
+    """Renew the leases of ``held`` (step id, token); what does not come back is no longer ours."""
     ids, tokens = [pair[0] for pair in held], [pair[1] for pair in held]
     found = db.retrying(lambda: db.rows(SQL["heartbeat"], ids=ids, tokens=tokens, lease_s=settings.LEASE_S))
-    return {row["claim_token"]: row["cancelled"] for row in found}
+    return {row["claim_token"]: Beat(row["cancelled"], row["renewed"]) for row in found}
 
 
 def open_gate(claim: Claim) -> bool:

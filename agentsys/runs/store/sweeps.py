@@ -6,9 +6,9 @@ from functools import partial
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
-from agentsys.core import db
+from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
@@ -66,9 +66,9 @@ def _each(rows: list[db.Row], work: Callable[[db.Row], object]) -> None:
     for row in rows:
         try:
             db.retrying(partial(work, row))
-        except (OperationalError, InterfaceError):  # the database is away: so it is for all
-            raise
-        except Exception:  # upkeep must go on whatever one row meets
+        except Exception as error:  # upkeep must go on whatever one row meets
+            if outage.is_lost(error):  # the database is away: so it is for all
+                raise
             logger.exception("could not move %s", row)
 
 
