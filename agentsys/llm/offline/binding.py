@@ -10,7 +10,7 @@ from agentsys.llm.offline.words import PLURALS, STORING, stem, stemmed
 
 COST_OF_SKIP = 0.5
 _BINDABLE = (*MAIN, "file", "url", "number")
-_DEFINITE = ("", "the", "that", "this", "these", "those", "both", "all", "each")
+_DEFINITE = ("", "the", "that", "this", "these", "those", "both", "all", "each", "every")
 #: What people read of a page, and what they mean by its source.
 _READABLE = stemmed("text word sentence paragraph term keyword summary summarize")
 _RAW = stemmed("line character byte raw source link tag")
@@ -174,6 +174,8 @@ def _unsaid(sheet: Sheet, param: Param) -> Source | None:
     handed_over = param.kind == "any" and sheet.clause.verb in STORING and not alike
     if param.kind not in MAIN or not (param.required or handed_over) or sheet.bound or len(alike) > 1:
         return None
+    if sheet.clause.verb == "copy" and any(sheet.is_object(name) for _, name in sheet.taken):
+        return None  # "copy a.txt" does not say where to
     fitting = _fitting(sheet, param)
     sheet.spread = bool(fitting)
     if fitting or (source := _written(sheet, param)):

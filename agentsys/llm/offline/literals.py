@@ -122,16 +122,24 @@ def _number(sheet: Sheet, param: Param) -> None:
         cued = bool(around & (param.words - _PLAIN | sheet.profile.nouns.keys())) or (timed and not following)
         if (unit is not None and not timed) or not (unit or cued or param.required):
             continue
-        value = token.values[0] * (unit or 1)
+        parts = _timed(sheet) if unit else [token]
+        value = sum(part.values[0] * UNITS[_around(sheet, part)[0]] for part in parts) if unit else token.values[0]
         if param.schema.get("type") == "integer" and value != int(value):
             raise sheet.miss(f'"{token.text}" must be a whole number')
         sheet.give(param, int(value) if value == int(value) else value)
-        sheet.use(token)
+        sheet.use(*parts)
         sheet.known |= param.own | around & (_ORDER | UNITS.keys())
         sheet.score += WORTH
         return
     _single_unit(sheet, param)
     _the_most(sheet, param)
+
+
+def _timed(sheet: Sheet) -> list[Token]:
+    """``1 minute and 2 seconds``: all numbers with a unit of time."""
+    found = [t for t in sheet.left if t.kind == "number" and _around(sheet, t)[0] in UNITS]
+    sheet.known |= {_around(sheet, token)[0] for token in found}
+    return found
 
 
 def _single_unit(sheet: Sheet, param: Param) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from agentsys.core.errors import GoalNotPlannable
@@ -14,7 +15,7 @@ from agentsys.llm.offline.lexer import Token
 from agentsys.llm.offline.outcome import SILENT
 from agentsys.llm.offline.sheet import Miss, Unknown
 from agentsys.llm.offline.sources import Source, Step, of_input
-from agentsys.llm.offline.words import CONTROL, STORING
+from agentsys.llm.offline.words import CONTROL, STORING, TIMES, stem
 from agentsys.llm.types import ToolDef
 
 MARGIN = 0.15  #: how much better than the next tool the best one must be
@@ -42,7 +43,7 @@ class Planner:
         self.answers: dict[str, str] = {}
         self.groups = 0
         self.depth = 0
-        self.of: tuple[int, str] | None = None  # the group whose members have their turn, and whose turn it is
+        self.of: tuple[int, str, int] | None = None  # a group in turn, whose turn it is, how many steps there were
 
     def plan(self, goal: str) -> dict[str, Any]:
         """
@@ -104,6 +105,9 @@ class Planner:
         for word in (said.word, *(token.text for token in said.body if token.kind == "word")):
             if word in CONTROL and not (word == "until" and timed):
                 raise Miss(f'"{word}" is more than a list of steps can say')
+        for each, noun in pairwise(said.body):
+            if each.text in ("every", "each") and (noun.kind == "number" or stem(noun.text) in TIMES):
+                raise Miss(f'"{each.text} {noun.text}" is more than a list of steps can say')
 
     def _with_file(self, said: Clause) -> Clause:
         """ "the file" is the one that was sent along, until another one is spoken of."""
@@ -130,10 +134,11 @@ class Planner:
             if not tools:
                 raise
             return
+        before = len(self.steps)
         if not draft.group:
             yield draft
         for member in self._group(draft.group) if draft.group else ():
-            self.of = (draft.group, member.key)
+            self.of = (draft.group, member.key, before)
             yield self._best(said, [draft.step.profile])
         self.of = None
 
@@ -184,10 +189,10 @@ class Planner:
     # --- What an attempt asks ---------------------------------------------------------------
     def sources(self, inserted: Iterable[Step]) -> list[Source]:
         """The newest first, the input last; while a group has its turn (``of``), one member of it only."""
-        steps = [*self.steps[-RECENT:], *inserted]
+        steps = [*self.steps[: self.of[2] if self.of else None][-RECENT:], *inserted]
         found = [step.source() for step in reversed(steps) if step.profile.name not in SILENT]
         if self.of:
-            group, member = self.of
+            group, member, _ = self.of
             found = [source for source in found if source.group != group or source.name == member]
         return [*found, *self.input]
 

@@ -113,11 +113,17 @@ class Sheet:
         return None
 
     def is_plural(self, token: Token) -> bool:
+        if self.before(token) in ("every", "each"):
+            return True
         return token.text in PLURALS or (token.text.endswith("s") and token.text not in ("its", "this"))
 
     def earlier(self) -> list[Source]:
         """Outputs before this clause, newest first."""
         return [source for source in self.plan.sources(self.inserted) if source.name != "input"]
+
+    def is_object(self, literal: str) -> bool:
+        """Whether the literal stands right after the verb."""
+        return bool(self.clause.body) and self.clause.body[0].text == literal
 
     def appositions(self) -> set[str]:
         """``the file notes.txt``: stems of nouns that only introduce a literal."""

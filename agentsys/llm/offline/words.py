@@ -32,7 +32,7 @@ FUNCTION = listed(
     "into on onto to from at by for with as using via about there here is are was were be been am do does did has have "
     "had having which who whom whose what what's it's how much often please whole entire full given following same "
     "complete resulting just again too out up over then and so called named inside within each or such would one "
-    "instead yourself use back contain contains containing include includes tool"
+    "instead yourself every use back contain contains containing include includes tool"
 )
 #: Words before the verb that only lead up to it.
 LEADS = listed(
@@ -56,7 +56,7 @@ ORDERED = listed("then afterwards afterward next finally lastly thereafter subse
 #: What a plan has no words for: refused, never guessed.
 CONTROL = listed(
     "if unless while whenever until otherwise else not never don't dont doesn't cannot can't no without except "
-    "instead or nor either neither repeat loop every before twice maybe only once"
+    "instead or nor either neither repeat loop before twice maybe only once"
 )
 #: Verbs of reckoning, and their signs.
 SIGNS = {"add": "+", "sum": "+", "multiply": "*", "subtract": "-", "divid": "/"}
@@ -72,7 +72,7 @@ VERBS = (
 SYNONYMS = (
     "fetch download retrieve get load request grab pull visit read open access crawl take",
     "read load open fetch view cat take",
-    "write save store put dump record create",
+    "write save store put dump record create copy",
     "count tally",
     "summarize shorten condense digest abstract summary",
     "compute calculate evaluate solve work determine",
@@ -137,6 +137,8 @@ def stemmed(words: str) -> frozenset[str]:
     return frozenset(map(stem, words.split()))
 
 
+#: After "every" and "each" these are a repetition.
+TIMES = UNITS.keys() | stemmed("month year morning noon evening night time monday friday sunday weekday weekend")
 #: Nouns for whatever came out before.
 GENERIC = stemmed("result outcome output response value data content thing answer")
 #: Parts and choices: where a tool does not know the word, leaving it out would do something else.
@@ -145,7 +147,7 @@ SELECTIVE = stemmed(
     "section line row column page word sentence title introduction conclusion random newest oldest longest shortest"
 )
 #: Verbs of handing something over: they take a list or an object as text too.
-STORING = stemmed("write save store put record create post send submit notify log print echo publish push append")
+STORING = stemmed("write save store put record create post send submit notify log print echo publish push append copy")
 
 
 def _groups() -> dict[str, set[int]]:
