@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 BARE = {
@@ -124,13 +124,14 @@ def _dotenv(environ: Mapping[str, str]) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        values = dotenv_values(path, interpolate=False)
+        with path.open(encoding="utf-8") as lines:
+            bindings = list(parse_stream(lines))
     except (OSError, UnicodeDecodeError) as error:
         raise ImproperlyConfigured(f"{path} cannot be read: {error}") from None
-    broken = [name for name, value in values.items() if value is None]
-    if broken:
-        raise ImproperlyConfigured(f"{path}: {broken[0]!r} is not NAME=value")
-    return {name: value for name, value in values.items() if value is not None}
+    for binding in bindings:
+        if binding.error or (binding.key and binding.value is None):
+            raise ImproperlyConfigured(f"{path}, line {binding.original.line}: not NAME=value")
+    return {binding.key: binding.value for binding in bindings if binding.key and binding.value is not None}
 
 
 def _own_names(values: Mapping[str, str]) -> dict[str, str]:

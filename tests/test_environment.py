@@ -68,3 +68,12 @@ def test_an_unknown_name_is_refused_with_the_nearest_one_wherever_it_stands(read
 
 def test_names_of_the_contract_that_nothing_uses_yet_are_let_be(read: Any) -> None:
     assert read({"MAX_LEARNING_PATTERNS": "100"}) == read({})
+
+
+@pytest.mark.parametrize("line", ["foo bar", "=x", "NAME"])
+def test_a_broken_line_of_the_env_file_is_named(tmp_path, line):
+    file = tmp_path / ".env"
+    file.write_text(f"AGENTSYS_PORT=8001\n{line}\n")
+
+    with pytest.raises(ImproperlyConfigured, match="line 2: not NAME=value"):
+        environment.read({"AGENTSYS_ENV_FILE": str(file)})
