@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentsys.llm.offline.words import NUMBERS, listed
+from agentsys.llm.offline.words import NUMBERS, VERBS, listed
 
 EXTENSIONS = listed(
     "txt md rst csv tsv json jsonl ndjson html htm xml yaml yml toml ini cfg conf log py js ts css sql pdf png jpg "
@@ -21,7 +21,7 @@ EXTENSIONS = listed(
 class Token:
     """A word, a mark or a literal; a literal's ``values`` are several for "a.txt and b.txt"."""
 
-    kind: str  # word, mark, break; quote, code, url, file, email, time, zone, number, expression, json
+    kind: str  # word, mark, break; quote, code, url, file, email, time, zone, number, expression, json, jmespath
     text: str  # a word in lower case; a literal as it stands
     start: int
     end: int
@@ -44,8 +44,15 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+
 _ZONE = re.compile(r"(?:[A-Z][A-Za-z]+(?:/[A-Z][A-Za-z_]+){1,2}|UTC|GMT)(?!\w)")
 _NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,300})(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?(?!\d)")
 _WORD = re.compile(r"[^\W\d]\w*(?:['’-][^\W\d]\w*)*(?:\.[^\W\d]\w*)*")  # noqa: RUF001
-#: "Python: sorted([3, 1, 2])": code without quotes goes on to the end of the line or to ", then".
-_BARE_CODE = re.compile(r"(?:python|code)\s*:[^\S\n]*(?![\"'`“‘\s])(.+?)(?=,?\s+(?:and\s+)?then\s|\n|$)", re.I)  # noqa: RUF001
+#: "Python: sorted([3, 1, 2])": code without quotes goes on to the end of the line, to ", then" or "and write …".
+_BARE_CODE = re.compile(
+    r"(?:(?:python|code)\s*:[^\S\n]*(?![\"'`“‘\s])|python(?:\s+code)?\s+(?=[\w.]*[(\[]))((?:\"[^\"\n]*\"|'[^'\n]*'|.)+?)"  # noqa: RUF001
+    rf"(?=,?\s+(?:and\s+)?then\s|,?\s+and\s+(?:{'|'.join(VERBS.split())})\s|\n|$)",
+    re.IGNORECASE,
+)
+#: A place in JSON, where brackets say that it is one: items[].price.
+_PART = r"(?:\.[A-Za-z_]\w{0,99}|\[(?:\*|-?\d{0,9})\]){0,20}"
+_JMESPATH = re.compile(rf"[A-Za-z_]\w{{0,99}}{_PART}\[(?:\*|-?\d{{0,9}})\]{_PART}")
 
 
 def tokens(text: str, files: Collection[str] = ()) -> Iterator[Token]:
@@ -141,6 +148,8 @@ class _Lexer:
                 return Token(kind, found[0], at, found.end(), (found[0],))
         if name := next((name for name in self.spaced if self.text.startswith(name, at)), ""):
             return Token("file", name, at, at + len(name), (name,))
+        if found := _JMESPATH.match(self.text, at):
+            return Token("jmespath", found[0], at, found.end(), (found[0],))
         if not (found := _CHUNK.match(self.text, at)):
             return None
         chunk = found[0].rstrip(".,-/+")

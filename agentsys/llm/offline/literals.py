@@ -22,6 +22,7 @@ NATIVE = {
     "array": ("json",),
     "any": ("json",),
     "code": ("code",),
+    "jmespath": ("jmespath",),
 }
 #: Too common in descriptions to point at one parameter.
 _PLAIN = frozenset(map(stem, FUNCTION)) | stemmed("text file data")
