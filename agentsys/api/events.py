@@ -2,20 +2,23 @@
 
 A stream that breaks goes on without loss or repetition: the client sends the last ``id`` it saw as
 ``Last-Event-ID`` (browsers do it themselves) or ``?after=``.  While it is open it holds no database
-connection, and once a minute asks again whether its reader may still read.
+connection, and once a minute asks again whether its reader may still read.  When the run has ended and
+all was read there is nothing to stream: 204, which tells a browser to stop coming back.
 """
 
 import asyncio
 import json
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from threading import BoundedSemaphore
 from typing import Any, ClassVar
 from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.db import connection
-from django.http import StreamingHttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -38,6 +41,9 @@ PING_S = 15.0
 #: How often an open stream asks whether its reader may still read.
 CHECK_S = 60.0
 MAX_SEQ = 2**31 - 1
+#: Open streams of this process: each polls, and all polls share the process's connections and threads.
+MAX_STREAMS = 500
+_PLACES = BoundedSemaphore(MAX_STREAMS)
 STREAM = "text/event-stream"
 AFTER = OpenApiParameter("after", int, description="Events with a greater seq only.")
 LIMIT = OpenApiParameter("limit", int, description="At most so many (a list only); 1 to 500.")
@@ -60,6 +66,25 @@ class EventStream(JSONRenderer):
     charset = "utf-8"
 
 
+class TooManyStreams(APIException):
+    status_code = 503
+    default_code = "unavailable"
+    default_detail = "Too many event streams are open here; try again, or read the events as lists."
+    wait = 4.0  # becomes Retry-After
+
+
+class StreamResponse(StreamingHttpResponse):
+    """A stream that has a place until it is closed, or forgotten: some ways to end close nothing."""
+
+    def __init__(self, content: AsyncGenerator[bytes, None], **how: Any) -> None:
+        super().__init__(content, **how)
+        self._leave = weakref.finalize(self, _PLACES.release)
+
+    def close(self) -> None:
+        self._leave()
+        super().close()
+
+
 class Events(PartsOfRun):
     permits: ClassVar[Mapping[str, str]] = {"list": "runs.read"}
     queryset = Event.objects.none()
@@ -69,13 +94,18 @@ class Events(PartsOfRun):
         operation_id="events_list",
         tags=["runs"],
         parameters=[RUN, AFTER, LIMIT, LAST_ID],
-        responses={(200, "application/json"): pages_of(EventOut), (200, STREAM): OpenApiTypes.STR},
+        responses={(200, "application/json"): pages_of(EventOut), (200, STREAM): OpenApiTypes.STR, 204: None},
     )
     def list(self, request: Request, run_id: UUID) -> HttpResponseBase:
-        """What happened in a run, in order; with ``Accept: text/event-stream`` as it happens."""
+        """What happened in a run, in order; with ``Accept: text/event-stream`` as it happens.
+
+        A stream of which nothing is left is a 204; a process with too many open streams says 503.
+        """
         self.check_run(run_id)
         after = _after(request)
         if isinstance(request.accepted_renderer, EventStream):
+            if stream.is_over(run_id, after=after):
+                return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
             return _streamed(frames(run_id, after, may_read=_checker(request)))
         limit = whole_number(request, "limit", default=100, least=1, most=stream.MAX_BATCH)
         found = stream.events(run_id, after=after, limit=limit)
@@ -95,11 +125,17 @@ def _after(request: Request) -> int:
     return int(given)
 
 
-def _streamed(content: AsyncGenerator[bytes, None]) -> StreamingHttpResponse:
+def _streamed(content: AsyncGenerator[bytes, None]) -> StreamResponse:
+    """
+    Raises:
+        TooManyStreams: every place is taken.
+    """
+    if not _PLACES.acquire(blocking=False):
+        raise TooManyStreams()
     if not connection.in_atomic_block:
         connection.close()  # else the open response would keep it
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingHttpResponse(content, content_type=f"{STREAM}; charset=utf-8", headers=headers)
+    return StreamResponse(content, content_type=f"{STREAM}; charset=utf-8", headers=headers)
 
 
 def _checker(request: Request) -> Callable[[], bool]:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
@@ -142,16 +143,75 @@ def test_a_broken_stream_goes_on_where_it_was(viewer: Any, submit: Any, worker: 
     assert [int(fields(frame)["id"]) for frame in asyncio.run(follow())] == [*range(3, last + 1)]
 
 
-def test_a_stream_of_a_finished_run_that_was_read_to_its_end_ends_at_once(
-    viewer: Any, submit: Any, worker: Any
+@pytest.mark.parametrize("how", ["header", "query"])
+def test_a_browser_that_comes_back_after_the_last_event_is_told_to_stay_away(
+    viewer: Any, submit: Any, worker: Any, how: str
 ) -> None:
     run = worker.finish(submit(STEPS))
+    query = f"?after={run.event_seq}" if how == "query" else ""
+    headers = {} if how == "query" else {"last_event_id": str(run.event_seq)}
+
+    async def follow() -> tuple[int, list[str]]:
+        async with opened(viewer, path_of(run, query), **headers) as stream:
+            return stream.status, await stream.rest()
+
+    assert asyncio.run(follow()) == (204, [])
+
+
+def test_a_stream_opened_beyond_the_last_event_ends_with_its_run(
+    viewer: Any, submit: Any, worker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events.stream, "POLL_S", 0.01)
+    run = submit(STEPS)
 
     async def follow() -> list[str]:
-        async with opened(viewer, path_of(run), last_event_id=str(run.event_seq)) as stream:
+        async with opened(viewer, path_of(run, "?after=1000")) as stream:
+            assert (stream.status, await stream.frame()) == (200, "retry: 2000")
+            await elsewhere(lambda: worker.finish(Run.objects.get(pk=run.pk)))
             return await stream.rest()
 
-    assert asyncio.run(follow()) == ["retry: 2000"]
+    assert asyncio.run(follow()) == []
+
+
+def test_a_silent_follower_costs_about_one_query_a_look(viewer: Any, submit: Any, counted: Any) -> None:
+    run = submit(STEPS)
+
+    with counted() as queries:
+        for look in range(events.stream.ASK_EVERY):
+            events.stream._read(run.pk, run.event_seq, ask=look == 0)
+
+    assert len(queries) == events.stream.ASK_EVERY + 1
+
+
+def test_one_process_holds_so_many_streams_and_no_more(
+    viewer: Any, submit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "_PLACES", BoundedSemaphore(1))
+    run = submit(STEPS)
+
+    async def ask() -> tuple[int, str, str]:
+        async with opened(viewer, path_of(run)) as stream:
+            if stream.status == 200:
+                await stream.frame()
+                return 200, "", ""
+            return stream.status, stream.headers["retry-after"], (await stream.body())["code"]
+
+    async def two() -> list[Any]:
+        async with opened(viewer, path_of(run)) as first:
+            assert await first.frame() == "retry: 2000"
+            refused = await ask()
+        return [refused, await ask(), await ask()]
+
+    assert asyncio.run(two()) == [(503, "5", "unavailable"), (200, "", ""), (200, "", "")]
+
+
+def test_times_of_events_are_written_like_all_other_times(viewer: Any, submit: Any) -> None:
+    run = submit(STEPS)
+
+    at = viewer.get(path_of(run)).json()["results"][0]["at"]
+
+    created_at = viewer.get(f"/api/v1/runs/{run.pk}").json()["created_at"]
+    assert (at[-1], len(at)) == ("Z", len(created_at))
 
 
 def test_an_open_stream_holds_no_connection_and_leaves_nothing_behind(viewer: Any, submit: Any) -> None:
