@@ -1,5 +1,6 @@
 """What every test may use: people, workspaces, agents, runs, and a worker in this process."""
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from agentsys.tools import registry
 from tests.support import emptying
 from tests.support import tools as test_tools
 from tests.support.worker import Worker
+
+os.environ.pop("AGENTSYS_DB_MODE", None)  # of this process alone; see tests/support/services.py
 
 
 @pytest.fixture(scope="session", autouse=True)

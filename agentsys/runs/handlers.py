@@ -12,6 +12,7 @@ from django.conf import settings
 
 from agentsys.agents import answer, planner, references
 from agentsys.agents.models import AgentVersion
+from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, PlanInvalid
@@ -25,9 +26,6 @@ from .leases import Held
 from .models import Run
 from .store.claims import Claim, Result
 from .store.sql import SQL
-
-#: Waits beyond this are a mistake in a plan.
-MAX_WAIT_S = 366 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
