@@ -18,7 +18,7 @@ from tests.support import emptying
 from tests.support import tools as test_tools
 from tests.support.worker import Worker
 
-os.environ.pop("AGENTSYS_DB_MODE", None)  # of this process alone; see tests/support/services.py
+os.environ.pop("DB_POOL_SIZE", None)  # of this process alone; see tests/support/services.py
 
 
 @pytest.fixture(scope="session", autouse=True)
