@@ -1,6 +1,5 @@
 """What every test may use: people, workspaces, agents, runs, and a worker in this process."""
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,8 +16,6 @@ from agentsys.tools import registry
 from tests.support import emptying
 from tests.support import tools as test_tools
 from tests.support.worker import Worker
-
-os.environ.pop("DB_POOL_SIZE", None)  # of this process alone; see tests/support/services.py
 
 
 @pytest.fixture(scope="session", autouse=True)

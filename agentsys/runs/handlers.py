@@ -15,7 +15,7 @@ from agentsys.agents.models import AgentVersion
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
 from agentsys.core import db
-from agentsys.core.errors import InvalidInput, PlanInvalid
+from agentsys.core.errors import InvalidInput
 from agentsys.core.sanitize import clean
 from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
@@ -92,7 +92,6 @@ def plan(held: Held) -> Outcome:
         max_steps=max_steps(run.limits),
         timeout_s=settings.MODEL_TIMEOUT_S,
     )
-    check_kinds(made)
     return Expand(Result({"steps": [step.key for step in made.steps]}, usage), made, tools)
 
 
@@ -145,25 +144,6 @@ HANDLERS: dict[str, Callable[[Held], Outcome]] = {
     "answer": answering,
     "wait": wait,
 }
-
-
-def check_kinds(plan: Plan) -> None:
-    """Refuse a plan with steps that nothing here can do yet.
-
-    Raises:
-        PlanInvalid: ``errors`` lists each of them.
-    """
-    errors = [
-        {
-            "path": f"steps[{n}].kind",
-            "code": "kind_unavailable",
-            "message": f"Steps of kind {step.kind} are not available yet.",
-        }
-        for n, step in enumerate(plan.steps)
-        if step.kind not in HANDLERS
-    ]
-    if errors:
-        raise PlanInvalid("The plan is not valid; see errors.", errors=errors)
 
 
 def rendered(claim: Claim, template: Any) -> Any:

@@ -14,9 +14,6 @@ SETTINGS = {
     "SECRET_KEY": "only-for-tests-0123456789-0123456789-0123456789",
     "AGENTSYS_ENV_FILE": os.devnull,
     "AGENTSYS_RETRY_BASE_S": "0.05",
-    # Threads that a test leaves behind keep connections; a small pool would run out for a later test.
-    # tests/conftest.py takes this back once settings are read: started processes have the pool of real life.
-    "DB_POOL_SIZE": "50",
 }
 
 
