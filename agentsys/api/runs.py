@@ -145,18 +145,11 @@ class Resolution(Body):
     result = serializers.JSONField(default=None, allow_null=True, help_text="With done: the step's output.")
 
 
-class Runs(WorkspaceViews):
-    permits: ClassVar[Mapping[str, str]] = {
-        "list": "runs.read",
-        "retrieve": "runs.read",
-        "create": "runs.submit",
-        "cancel": "runs.cancel",
-        "resolve": "runs.resolve",
-    }
+class RunViews(WorkspaceViews):
+    """Views of the workspace's runs."""
+
     queryset = Run.objects.none()
     serializer_class = RunOut
-    filterset_class = RunFilter
-    pagination_class = NewestFirst
 
     def runs(self) -> "QuerySet[Run]":
         """The workspace's runs, without the columns that no answer shows."""
@@ -173,6 +166,18 @@ class Runs(WorkspaceViews):
         if found is None:
             raise NotFound
         return found
+
+
+class Runs(RunViews):
+    permits: ClassVar[Mapping[str, str]] = {
+        "list": "runs.read",
+        "retrieve": "runs.read",
+        "create": "runs.submit",
+        "cancel": "runs.cancel",
+        "resolve": "runs.resolve",
+    }
+    filterset_class = RunFilter
+    pagination_class = NewestFirst
 
     @extend_schema(operation_id="runs_list", tags=["runs"])
     def list(self, request: Request) -> Response:

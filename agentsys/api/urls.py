@@ -7,6 +7,7 @@ from django.urls import URLPattern, path, re_path, register_converter
 from django.urls.converters import StringConverter, UUIDConverter
 
 from agentsys.api.agents import Agents, Versions
+from agentsys.api.control import Control
 from agentsys.api.events import Events
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
 from agentsys.api.runs import Runs
@@ -49,6 +50,8 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs", Runs.as_view({"get": "list", "post": "create"}, parser_classes=_JSON_OR_FORM)),
     ("runs/<run_id:run_id>", Runs.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/cancel", Runs.as_view({"post": "cancel"})),
+    ("runs/<run_id:run_id>/pause", Control.as_view({"post": "pause"})),
+    ("runs/<run_id:run_id>/resume", Control.as_view({"post": "resume"})),
     ("runs/<run_id:run_id>/steps", Steps.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>", Steps.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),

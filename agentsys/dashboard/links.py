@@ -11,6 +11,11 @@ def to_run(run_id: UUID) -> str:
     return reverse("admin:runs_run_change", args=[run_id])
 
 
+def to_run_part(run_id: UUID, name: str) -> str:
+    """What a button of the run's page leads to (``pause``)."""
+    return reverse(f"admin:runs_run_{name}", args=[run_id])
+
+
 def to_step(step_id: int) -> str:
     return reverse("admin:runs_step_change", args=[step_id])
 

@@ -170,7 +170,7 @@ def cancel(run: Run, *, user: User | None = None) -> Run:
     Raises:
         InvalidTransition: the run has already finished.
     """
-    if not moves.stop(run.pk, reason="user", by=_name(user)):
+    if not moves.stop(run.pk, reason="user", by=name_of(user)):
         run.refresh_from_db()
         raise InvalidTransition("The run has already finished.", run_id=str(run.pk), status=run.status)
     return get(run.workspace_id, run.pk)
@@ -189,7 +189,7 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
     if not key.isprintable():  # NUL and lone surrogates: PostgreSQL would not even look
         raise NotFound("The run has no such step.")
     told = clean(result) if outcome == "done" else None
-    lanes = moves.resolve(run.pk, key, outcome=outcome, result=told, by=_name(user))
+    lanes = moves.resolve(run.pk, key, outcome=outcome, result=told, by=name_of(user))
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:
         raise NotFound(f"The run has no step {key[:64]!r}.")
@@ -199,5 +199,5 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
     return step
 
 
-def _name(user: User | None) -> str | None:
+def name_of(user: User | None) -> str | None:
     return user.get_username() if user else None

@@ -1,6 +1,6 @@
 """The states of runs and steps, and the only moves between them.
 
-The tables' triggers (migration 0001) hold the same pairs; a test compares the two pair by pair.
+The tables' triggers (migrations 0002 and later) hold the same pairs; a test compares the two pair by pair.
 """
 
 from django.db.models import TextChoices
@@ -51,6 +51,8 @@ class StepStatus(TextChoices):
 
 
 RUN_FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+#: What can be paused; a paused run stays as it is.
+RUN_PAUSABLE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 STEP_FINAL = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 #: A run with a step in one of these moves by itself.
 STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStatus.SLEEPING)
@@ -58,7 +60,7 @@ STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStat
 STEP_MOVES: dict[str, frozenset[str]] = {
     "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),
     "queued": frozenset({"ready", "running", "skipped", "cancelled"}),
-    "ready": frozenset({"running", "skipped", "cancelled"}),
+    "ready": frozenset({"queued", "running", "skipped", "cancelled"}),
     "running": frozenset({"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}),
     "sleeping": frozenset({"queued", "ready", "cancelled", "failed"}),
     "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled"}),

@@ -1,15 +1,14 @@
-"""Runs: the list, the page that follows one, and the one thing a person may do to it here: cancel."""
+"""Runs: the list, and the page that follows one."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.db.models.functions import Left
-from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import redirect
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
@@ -17,20 +16,18 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesCheckboxFilter
 from unfold.decorators import display
 
-from agentsys.core.errors import AgentSysError
-from agentsys.dashboard import access, links, text
+from agentsys.dashboard import access, text
 from agentsys.dashboard.pages import run_page
-from agentsys.runs import services
 from agentsys.runs.models import Run
 
-from . import filters
-from .base import ReadOnlyAdmin, as_uuid, badge
+from . import filters, run_control
+from .base import as_uuid, badge
 
 HEAD_CHARS = 120
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(run_control.ControlledAdmin):
     list_display = ("goal_head", "status_badge", "agent", "created", "took", "progress")
     list_filter = (
         ("status", ChoicesCheckboxFilter),
@@ -88,10 +85,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- The page -----------------------------------------------------------------
     def get_urls(self) -> list[URLPattern]:
-        own = [
-            path("<uuid:run_id>/live/", self.admin_site.admin_view(self.live_view), name="runs_run_live"),
-            path("<uuid:run_id>/cancel/", self.admin_site.admin_view(self.cancel_view), name="runs_run_cancel"),
-        ]
+        own = [path("<uuid:run_id>/live/", self.admin_site.admin_view(self.live_view), name="runs_run_live")]
         return own + super().get_urls()
 
     def change_view(
@@ -104,40 +98,14 @@ class RunAdmin(ReadOnlyAdmin):
 
     def live_view(self, request: HttpRequest, run_id: UUID) -> HttpResponse:
         """The moving part of the page, or 204 when nothing has happened since event ``?seq=``."""
-        run = self._run(request, run_id)
+        run = self.run_or_404(request, run_id)
         if request.GET.get("seq") == str(run.event_seq):
             return HttpResponse(status=204)
         return TemplateResponse(request, "dashboard/run_live.html", self._moving(request, run))
 
-    def cancel_view(self, request: HttpRequest, run_id: UUID) -> HttpResponse:
-        """GET asks once more, POST cancels through the service."""
-        run = self._run(request, run_id)
-        user = access.require(request, "runs.cancel", run.workspace_id)
-        if request.method != "POST":
-            context = {**self.admin_site.each_context(request), "run": run, "title": "Cancel a run"}
-            goal = text.block(run.goal, run_page.MAX_GOAL_CHARS)
-            return TemplateResponse(request, "dashboard/confirm_cancel.html", {**context, "goal": goal})
-        try:
-            services.cancel(run, user=user)
-        except AgentSysError as error:
-            messages.error(request, error.message)
-        else:
-            self.log_change(request, run, "Cancelled.")
-            messages.success(request, "The run is cancelled; steps that were running are being stopped.")
-        return redirect(links.to_run(run.pk))
-
-    def _run(self, request: HttpRequest, run_id: UUID) -> Run:
-        run: Run | None = self.get_object(request, str(run_id))
-        if run is None:
-            raise Http404
-        return run
-
     def _moving(self, request: HttpRequest, run: Run) -> dict[str, Any]:
-        return run_page.moving(
-            run,
-            may_cancel=access.may(request, "runs.cancel", run.workspace_id),
-            may_resolve=access.may(request, "runs.resolve", run.workspace_id),
-        )
+        may_resolve = access.may(request, "runs.resolve", run.workspace_id)
+        return run_page.moving(run, buttons=run_control.buttons(request, run), may_resolve=may_resolve)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         return super().get_queryset(request).select_related("agent_version__agent", "created_by")

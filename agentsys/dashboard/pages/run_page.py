@@ -34,7 +34,7 @@ def steps_of(run_id: UUID) -> list[Step]:
     return list(Step.objects.filter(run_id=run_id).only(*_STEP_COLUMNS).annotate(error_text=error_text).order_by("id"))
 
 
-def moving(run: Run, *, may_cancel: bool, may_resolve: bool) -> dict[str, Any]:
+def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool) -> dict[str, Any]:
     """What changes while the run goes on.  Five queries, whatever the run's size."""
     steps, now = steps_of(run.pk), timezone.now()
     final = run.status in RUN_FINAL
@@ -48,7 +48,7 @@ def moving(run: Run, *, may_cancel: bool, may_resolve: bool) -> dict[str, Any]:
         "elapsed_s": None if final or not run.started_at else (now - run.started_at).total_seconds(),
         "error": _error(run.error),
         "result": text.pretty(run.result) if run.status == "succeeded" else "",
-        "may_cancel": may_cancel and not final and run.status != "cancelling",
+        "buttons": [{"url": links.to_run_part(run.pk, name), "act": act} for name, act in buttons],
         "may_resolve": may_resolve,
         "undecided": [step for step in steps if _is_undecided(step)],
         "plan": plan_view.of(steps),

@@ -22,7 +22,8 @@ WITH run AS MATERIALIZED (
 ), child AS (
     UPDATE runs_step c
        SET deps_left = c.deps_left - 1,
-           status = CASE WHEN c.deps_left > 1 THEN 'blocked' WHEN c.id = pick.id THEN 'running' ELSE 'ready' END,
+           status = CASE WHEN c.deps_left > 1 THEN 'blocked' WHEN c.id = pick.id THEN 'running'
+                         WHEN run.status = 'paused' THEN 'queued' ELSE 'ready' END,
            fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000,
            ready_at = CASE WHEN c.deps_left = 1 THEN clock_timestamp() END,
            attempt = CASE WHEN c.deps_left = 1 AND c.id = pick.id THEN 1 ELSE 0 END,

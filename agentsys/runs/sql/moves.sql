@@ -14,14 +14,14 @@ UPDATE runs_step s
    SET status = %(to)s::text, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
        failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
        lease_expires_at = NULL,
-       effect_started_at = CASE WHEN %(to)s::text NOT IN ('ready', 'sleeping') THEN s.effect_started_at END,
+       effect_started_at = CASE WHEN %(to)s::text NOT IN ('ready', 'queued', 'sleeping') THEN s.effect_started_at END,
        available_at = CASE WHEN %(at)s::timestamptz IS NOT NULL THEN %(at)s::timestamptz
                            WHEN %(delay_s)s::float8 IS NOT NULL
                            THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
        finished_at = CASE WHEN %(to)s::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
-   AND (%(to)s::text NOT IN ('ready', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s)
+   AND (%(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s)
 RETURNING s.*;
 
 -- name: leave_waiting
@@ -29,10 +29,10 @@ RETURNING s.*;
 UPDATE runs_step s
    SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
        claim_token = NULL,
-       effect_started_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE s.effect_started_at END,
+       effect_started_at = CASE WHEN %(to)s::text IN ('ready', 'queued') THEN NULL ELSE s.effect_started_at END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
-       finished_at = CASE WHEN %(to)s::text = 'ready' THEN NULL ELSE clock_timestamp() END
+       finished_at = CASE WHEN %(to)s::text IN ('ready', 'queued') THEN NULL ELSE clock_timestamp() END
  WHERE s.run_id = %(run_id)s AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s
 RETURNING s.*;
 
@@ -43,10 +43,11 @@ VALUES (%(token)s, %(workspace_id)s, %(run_id)s, %(step_id)s, %(number)s, %(work
 ON CONFLICT (id) DO NOTHING;
 
 -- name: join_children
--- blocked -> ready for each child of a parent that has ended; under the run's lock, so a plain decrement.
+-- blocked -> ready (queued in a paused run) for each child of a parent that has ended; under the run's lock, so a
+-- plain decrement.
 UPDATE runs_step c
    SET deps_left = c.deps_left - 1,
-       status = CASE WHEN c.deps_left > 1 THEN 'blocked' ELSE 'ready' END,
+       status = CASE WHEN c.deps_left > 1 THEN 'blocked' ELSE %(ready)s::text END,
        ready_at = CASE WHEN c.deps_left > 1 THEN NULL ELSE clock_timestamp() END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
   FROM runs_stepedge e
@@ -148,7 +149,7 @@ WITH step AS (
         slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, %(plan_version)s, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' ELSE 'ready' END, '', s.deps_left,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' ELSE %(ready)s::text END, '', s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,

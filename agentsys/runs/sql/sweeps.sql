@@ -13,7 +13,16 @@ UPDATE runs_step s
    SET status = 'ready', ready_at = clock_timestamp(),
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - r.priority * 30000000
   FROM due, runs_run r WHERE s.id = due.id AND r.id = s.run_id
-RETURNING s.lane;
+RETURNING s.id, s.lane;
+
+-- name: hold_woken
+-- ready -> queued for those of the steps just woken whose run is paused; in the same transaction, so that nobody
+-- sees them ready.  By a snapshot of its own: a pause that is not in it still waits for these very steps.
+UPDATE runs_step s
+   SET status = 'queued', ready_at = NULL
+  FROM runs_run r
+ WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'paused'
+RETURNING s.id;
 
 -- name: expired_leases
 -- Running steps whose lease ran out.  After PostgreSQL was away every lease looks expired: nobody is judged

@@ -47,14 +47,16 @@ SELECT r.id::text AS what FROM runs_run r
     OR (r.finished_at IS NOT NULL AND n.open <> 0);
 
 -- name: I9
--- every live run has a step that moves, a time, or a named counterpart; and its status says which
+-- every live run has a step that moves, a time, or a named counterpart; and its status says which;
+-- a paused one offers nothing to a claim
 SELECT r.id::text AS what FROM runs_run r
   JOIN LATERAL (SELECT count(*) FILTER (WHERE status IN ('queued', 'ready', 'running')
                                            OR (status = 'sleeping' AND available_at IS NOT NULL)) AS moves,
+                       count(*) FILTER (WHERE status = 'ready') AS ready,
                        count(*) FILTER (WHERE status = 'waiting' AND reason <> '') AS waits
                   FROM runs_step s WHERE s.run_id = r.id) n ON true
  WHERE r.finished_at IS NULL
-   AND CASE r.status WHEN 'paused' THEN n.moves + n.waits = 0
+   AND CASE r.status WHEN 'paused' THEN n.moves + n.waits = 0 OR n.ready > 0
                      WHEN 'waiting' THEN n.moves > 0 OR n.waits = 0 OR r.reason = ''
                      ELSE n.moves = 0 END;
 

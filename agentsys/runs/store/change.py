@@ -52,6 +52,20 @@ class Change:
     def is_final(self) -> bool:
         return self.run["status"] in RUN_FINAL
 
+    @property
+    def is_paused(self) -> bool:
+        return bool(self.run["status"] == RunStatus.PAUSED)
+
+    @property
+    def ready(self) -> StepStatus:
+        """Where a step goes that could run now; in a paused run it waits for the resume."""
+        return StepStatus.QUEUED if self.is_paused else StepStatus.READY
+
+    def ring(self, lane: str) -> None:
+        """A step of ``lane`` has become :attr:`ready`."""
+        if not self.is_paused:
+            self.lanes.append(lane)
+
     def event(self, type_: str, step: str = "", **data: Any) -> None:
         self.run["event_seq"] += 1
         self._events.append({"seq": self.run["event_seq"], "type": type_, "step": step, "data": data})
@@ -83,6 +97,24 @@ class Change:
         self._cancelling = True
         self.cancel_open("run")
 
+    def pause(self, *, reason: str, by: str | None = None) -> None:
+        """Nothing of the run is claimed any more; what runs goes on to its end."""
+        db.rows(SQL["hold_ready"], run_id=self.run["id"])
+        self._turn(RunStatus.PAUSED, reason, **({"by": by} if by else {}))
+
+    def resume(self, *, by: str | None = None) -> None:
+        """Undo :meth:`pause`: what was held back is ready, and the run's status is what its steps say."""
+        self.event("run.resumed", **({"by": by} if by else {}))
+        held = db.rows(SQL["release_held"], run_id=self.run["id"], priority=self.run["priority"])
+        self.lanes.extend(row["lane"] for row in held)
+        if not self.run["active_steps"]:
+            self._turn(RunStatus.WAITING, self.run["parked_reason"])
+        elif self.run["started_at"] is None:
+            asleep = db.row(SQL["waits_for_its_start"], run_id=self.run["id"])
+            self._turn(RunStatus.QUEUED, "start_at" if asleep else "")
+        else:
+            self._turn(RunStatus.RUNNING, "")
+
     def cancel_open(self, reason: str) -> None:
         """Whatever is not running and has not ended -> cancelled."""
         for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason):
@@ -95,7 +127,7 @@ class Change:
         while ended:
             parent, bad = ended.pop()
             params = {"step_id": parent, "failed": bad, "priority": self.run["priority"]}
-            for row in db.rows(SQL["join_children"], **params):
+            for row in db.rows(SQL["join_children"], ready=self.ready.value, **params):
                 self._joined(row)
             if not bad:
                 continue
@@ -105,9 +137,9 @@ class Change:
                 ended.append((row["id"], True))
 
     def _joined(self, row: db.Row) -> None:
-        if row["status"] == StepStatus.READY:
-            self.left(StepStatus.BLOCKED, StepStatus.READY)
-            self.lanes.append(row["lane"])
+        if row["status"] != StepStatus.BLOCKED:
+            self.left(StepStatus.BLOCKED, row["status"])
+            self.ring(row["lane"])
 
     def save(self) -> None:
         """Settle the status, then write the run and its events."""

@@ -90,12 +90,14 @@ def insert_steps(change: Change, steps: NewSteps) -> None:
         run_id=run["id"],
         plan_version=run["plan_version"],
         priority=run["priority"],
+        ready=change.ready.value,
         steps=Jsonb(steps.rows),
         edges=Jsonb(steps.edges),
     )
     run["open_steps"] += len(steps.rows)
     run["active_steps"] += len(steps.roots)
-    change.lanes.extend(steps.roots)
+    for lane in steps.roots:
+        change.ring(lane)
     change.event("plan.revised", version=run["plan_version"], steps=[row["key"] for row in steps.rows])
 
 

@@ -194,9 +194,9 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         _after_failure(change, row, Fault(poison, "poison"))
     else:  # with its reason: a timer that has run out stays so
         at, reason = held["available_at"], held["reason"]
-        _move(change, held, StepStatus.READY, crashed=crashed, outcome=outcome, at=at, reason=reason)
+        _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason)
         change.event("step.released", held["key"], why=why)
-        change.lanes.append(held["lane"])
+        change.ring(held["lane"])
 
 
 def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str | None = None) -> Sequence[str] | None:
@@ -205,9 +205,9 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str
     Returns:
         Lanes to ring, or None when the step does not wait for this.
     """
-    to = {"done": StepStatus.SUCCEEDED, "not_done": StepStatus.READY, "failed": StepStatus.FAILED}[outcome]
     error = None if outcome != "failed" else ToolFailed("Somebody decided that the call has failed.")
     with locked(run_id) as change:
+        to = {"done": StepStatus.SUCCEEDED, "not_done": change.ready, "failed": StepStatus.FAILED}[outcome]
         row = db.row(
             SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
             priority=change.run["priority"], output=jsonb(result), error=jsonb(error and told(error)),
@@ -218,8 +218,8 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str
         change.event("step.resolved", key, outcome=outcome, by=by)
         if error is not None:
             _after_failure(change, row, Fault(error, "tool"))
-        elif to == StepStatus.READY:
-            change.lanes.append(row["lane"])
+        elif to == change.ready:
+            change.ring(row["lane"])
         else:
             change.event("step.succeeded", key, attempt=row["attempt"])
             change.join(row["id"])

@@ -22,21 +22,27 @@ MAX_BATCHES = 20
 
 
 def wake_sleepers() -> list[str]:
-    """sleeping -> ready for every step whose time has come, up to 10,000; the lanes to ring."""
+    """sleeping -> ready (queued in a paused run) where the time has come, up to 10,000; the lanes to ring."""
     lanes: list[str] = []
     for _ in range(MAX_BATCHES):
-        woken = _wake_batch()
+        woken, more = _wake_batch()
         lanes += woken
-        if len(woken) < BATCH:
+        if not more:
             break
     return lanes
 
 
-def _wake_batch() -> list[str]:
+def _wake_batch() -> tuple[list[str], bool]:
+    """Lanes to ring, and whether there may be more that are due."""
     with transaction.atomic():
         if not _mine("sleepers"):
-            return []
-        return [row["lane"] for row in db.rows(SQL["due_sleepers"], limit=BATCH)]
+            return [], False
+        woken = {row["id"]: row["lane"] for row in db.rows(SQL["due_sleepers"], limit=BATCH)}
+        more = len(woken) == BATCH
+        if woken:
+            for row in db.rows(SQL["hold_woken"], ids=list(woken)):
+                del woken[row["id"]]
+        return list(woken.values()), more
 
 
 def reap_expired() -> list[str]:

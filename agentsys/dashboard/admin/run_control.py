@@ -1,0 +1,115 @@
+"""What a person does to a run from its page: each asked once more, then done by the service REST calls."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+
+from agentsys.accounts.models import User
+from agentsys.core.errors import AgentSysError
+from agentsys.dashboard import access, links, text
+from agentsys.dashboard.pages import run_page
+from agentsys.runs import control, services
+from agentsys.runs.models import Run
+from agentsys.runs.states import RUN_FINAL, RUN_PAUSABLE, RunStatus
+
+from .base import ReadOnlyAdmin
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One button: its words, and what it does; ``fits`` says for which runs it is shown."""
+
+    title: str
+    explained: str
+    done: str
+    fits: Callable[[Run], bool]
+    do: Callable[[Run, User], Run]
+    dangerous: bool = False
+
+
+ACTS: Mapping[str, Act] = {
+    "pause": Act(
+        title="Pause",
+        explained="No further step starts until somebody resumes it. Steps that are running end, and their results are"
+        " kept. Its deadline still ends it.",
+        done="The run is paused; steps that were running end.",
+        fits=lambda run: run.status in RUN_PAUSABLE,
+        do=lambda run, user: control.pause(run, user=user),
+    ),
+    "resume": Act(
+        title="Resume",
+        explained="It goes on where it was.",
+        done="The run goes on.",
+        fits=lambda run: run.status == RunStatus.PAUSED,
+        do=lambda run, user: control.resume(run, user=user),
+    ),
+    "cancel": Act(
+        title="Cancel",
+        explained="No step starts any more. Steps that are running are asked to stop; what they have done already is"
+        " not undone. This cannot be taken back.",
+        done="The run is cancelled; steps that were running are being stopped.",
+        fits=lambda run: run.status not in (*RUN_FINAL, RunStatus.CANCELLING),
+        do=lambda run, user: services.cancel(run, user=user),
+        dangerous=True,
+    ),
+}
+
+
+def buttons(request: HttpRequest, run: Run) -> list[tuple[str, Act]]:
+    """(name, act) of what this person may do to the run as it is."""
+    return [
+        (name, act)
+        for name, act in ACTS.items()
+        if act.fits(run) and access.may(request, f"runs.{name}", run.workspace_id)
+    ]
+
+
+class ControlledAdmin(ReadOnlyAdmin):
+    """Runs with their buttons: ``<run>/pause/`` and so on."""
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.act_view)
+        own = [path(f"<uuid:run_id>/{name}/", view, {"name": name}, name=f"runs_run_{name}") for name in ACTS]
+        return own + super().get_urls()
+
+    def act_view(self, request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
+        """GET asks once more, POST acts through the service."""
+        run, act = self.run_or_404(request, run_id), ACTS[name]
+        user = access.require(request, f"runs.{name}", run.workspace_id)
+        if request.method != "POST":
+            return TemplateResponse(request, "dashboard/confirm.html", self._question(request, run, act))
+        try:
+            answer = act.do(run, user)
+        except AgentSysError as error:
+            messages.error(request, error.message)
+            return redirect(links.to_run(run.pk))
+        self.log_change(request, run, f"{act.title}.")
+        messages.success(request, act.done)
+        return redirect(links.to_run(answer.pk))
+
+    def _question(self, request: HttpRequest, run: Run, act: Act) -> dict[str, Any]:
+        goal = text.block(run.goal, run_page.MAX_GOAL_CHARS)
+        return {
+            **self.admin_site.each_context(request),
+            "run": run,
+            "title": f"{act.title} a run",
+            "act": act,
+            "goal": goal,
+        }
+
+    def run_or_404(self, request: HttpRequest, run_id: UUID) -> Run:
+        """
+        Raises:
+            Http404: there is no such run among those this person sees.
+        """
+        run: Run | None = self.get_object(request, str(run_id))
+        if run is None:
+            raise Http404
+        return run
