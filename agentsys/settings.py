@@ -200,6 +200,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "REDOC_DIST": "SIDECAR",
     "SWAGGER_UI_SETTINGS": {"deepLinking": True, "validatorUrl": None},
     "SCHEMA_PATH_PREFIX": "/api/v1",
+    "ENUM_NAME_OVERRIDES": {
+        "StepKind": "agentsys.runs.states.StepKind",
+        "ApprovalKind": "agentsys.runs.states.ApprovalKind",
+    },
     "PREPROCESSING_HOOKS": ["agentsys.api.schema.without_slash_twins"],
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
@@ -247,6 +251,7 @@ RETRY_CAP_S = ENV.retry_cap_s
 RUN_MAX_STEPS = ENV.run_max_steps
 STEP_MAX_ATTEMPTS = ENV.step_max_attempts
 STEP_TIMEOUT_S = ENV.step_timeout_s
+APPROVAL_EXPIRES_S = ENV.approval_expires_s
 DISPATCHER = "workers.dispatch.ring"  # the one way from here up to Celery
 
 # --- Watching -------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from agentsys.accounts.models import Role
 
 _ADDED: Mapping[Role, frozenset[str]] = {
     Role.VIEWER: frozenset({"runs.read", "agents.read", "tools.read", "workers.read"}),
-    Role.OPERATOR: frozenset({"runs.submit", "runs.cancel", "runs.resolve", "runs.pause", "runs.resume"}),
+    Role.OPERATOR: frozenset(
+        {"runs.submit", "runs.cancel", "runs.resolve", "runs.pause", "runs.resume", "approvals.decide"}
+    ),
     Role.AUTHOR: frozenset({"agents.write"}),
     Role.ADMIN: frozenset({"members.read", "members.write"}),
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from agentsys.agents import approvals as approval_terms
 from agentsys.agents.models import Mode
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
@@ -32,6 +33,7 @@ class Definition:
     tools: list[str] = field(default_factory=list)
     output_schema: dict[str, Any] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
+    approvals: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """
@@ -44,6 +46,7 @@ class Definition:
             *_tool_faults(self.tools),
             *schemas.faults(self.output_schema),
             *limit_faults(self.limits),
+            *approval_terms.faults(self.approvals),
         ]
         if faults:
             raise InvalidInput("The agent is not valid; see errors.", errors=faults)

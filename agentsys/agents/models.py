@@ -52,6 +52,9 @@ class AgentVersion(models.Model):
     tools = models.JSONField(default=list, blank=True, help_text="Names of allowed tools; empty: all.")
     output_schema = models.JSONField(null=True, blank=True)
     limits = models.JSONField(default=dict, blank=True)
+    approvals = models.JSONField(
+        default=dict, db_default={}, blank=True, help_text="What a person must approve: tools, expires_s, on_denied."
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

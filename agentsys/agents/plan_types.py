@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Kind = Literal["tool", "answer", "wait"]
+Kind = Literal["tool", "answer", "wait", "ask"]
 OnError = Literal["fail", "continue"]
 IfFailed = Literal["skip", "null"]
 
@@ -25,14 +25,17 @@ class PlanStep:
     key: str
     kind: Kind = "tool"
     tool: str = ""  #: only of kind tool
-    arguments: dict[str, Any] = field(default_factory=dict)  #: of tool, and of wait: seconds or until
-    objective: str = ""  #: of answer, if it has one
+    arguments: dict[str, Any] = field(
+        default_factory=dict
+    )  #: of tool; of wait: seconds or until; of ask: question, schema
+    objective: str = ""  #: of answer, if it has one; of ask, the question
     #: Keys of steps: the explicit ones first, then those that references name; each once.
     depends_on: tuple[str, ...] = ()
     title: str = ""
     timeout_s: float | None = None  #: of one attempt; None: the tool's own, or the default of the kind
     max_attempts: int | None = None
     approval: bool = False
+    expires_s: float | None = None  #: of tool and ask: how long a person has to decide
     on_error: OnError = "fail"
     if_failed: IfFailed = "skip"
 

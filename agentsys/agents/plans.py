@@ -7,7 +7,7 @@ a stable code and what to do.  An optional field that is null counts as absent (
 
 Codes: too_many_steps, too_large, too_deep, too_many_references, too_many_dependencies, too_many_faults,
 empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key, duplicate_key,
-kind_unavailable, approval_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
+kind_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
 argument_value, reference_syntax, unknown_reference, ambiguous_reference, unknown_dependency, self_dependency,
 cycle.
 """
@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from agentsys.agents import references
+from agentsys.agents.plan_ask import check_ask
 from agentsys.agents.plan_faults import Faults, check_storable, shown, type_name
-from agentsys.agents.plan_fields import Fields, check_wait
+from agentsys.agents.plan_fields import MAX_WAIT_S, Fields, check_wait
 from agentsys.agents.plan_graph import layers, terminal_keys
 from agentsys.agents.plan_links import Draft, Reading, check_cycles, collect, link
 from agentsys.agents.plan_types import NO_ANSWER, IfFailed, Kind, NoAnswer, OnError, Plan, PlanStep, to_json
@@ -38,13 +39,14 @@ _COMMON = frozenset(
 )
 #: The kinds that runs.handlers can run, with the fields each may have.
 _FIELDS: dict[str, frozenset[str]] = {
-    "tool": _COMMON | {"tool", "arguments"},
+    "tool": _COMMON | {"tool", "arguments", "expires_s"},
     "answer": _COMMON | {"objective"},
     "wait": _COMMON | {"arguments"},
+    "ask": _COMMON | {"objective", "arguments", "expires_s"},
 }
 _ALL_FIELDS = frozenset().union(*_FIELDS.values())
 #: In the contract, but nothing can run them yet.
-_UNAVAILABLE = ("act", "ask", "delegate")
+_UNAVAILABLE = ("act", "delegate")
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
@@ -167,12 +169,13 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         key=key,
         kind=kind,
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
-        arguments=fields.object("arguments") if kind in ("tool", "wait") else {},
-        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind == "answer" else "",
+        arguments=fields.object("arguments") if kind in ("tool", "wait", "ask") else {},
+        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind in ("answer", "ask") else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
         timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S),
         max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS),
         approval=fields.flag("approval"),
+        expires_s=fields.seconds("expires_s", most=MAX_WAIT_S),
         on_error=cast(OnError, fields.choice("on_error", ("fail", "continue"), "fail")),
         if_failed=cast(IfFailed, fields.choice("if_failed", ("skip", "null"), "skip")),
     )
@@ -180,15 +183,18 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
 
 def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
     step = draft.step
-    collect(step.arguments, f"{draft.path}.arguments", draft, reading)
+    templates = {"question": step.arguments.get("question")} if step.kind == "ask" else step.arguments
+    collect(templates, f"{draft.path}.arguments", draft, reading)
     collect(step.objective, f"{draft.path}.objective", draft, reading)
     if step.kind == "wait":
         check_wait(fields, step.arguments)
+    elif step.kind == "ask":
+        check_ask(fields, step.arguments)
     elif step.kind == "tool":
         _check_tool(fields, step, reading)
-    if step.approval:
-        message = "Approvals are not available yet; leave approval out."
-        fields.fault("approval", "approval_unavailable", message)
+    if step.approval and step.kind != "tool":
+        message = f"Only a call of a tool can be approved; a step of kind {step.kind} cannot."
+        fields.fault("approval", "field_not_allowed", message)
 
 
 def _check_tool(fields: Fields, step: PlanStep, reading: Reading) -> None:
@@ -204,9 +210,6 @@ def _check_tool(fields: Fields, step: PlanStep, reading: Reading) -> None:
 def _check_arguments(fields: Fields, step: PlanStep, reading: Reading) -> None:
     """By the tool's schema; what a reference will bring is checked when the step runs."""
     spec = reading.tools[step.tool]
-    if spec.approval:
-        message = f"{spec.name} needs an approval; approvals are not available yet."
-        fields.fault("tool", "approval_unavailable", message)
     if fields.given("arguments") and not isinstance(fields.raw["arguments"], dict):
         return  # said already
     for fault in registry.faults(spec, _known(step.arguments), skip=references.has_reference):

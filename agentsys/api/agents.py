@@ -17,7 +17,7 @@ from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
 
-_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits")
+_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits", "approvals")
 
 
 class NewVersion(Body):
@@ -29,6 +29,9 @@ class NewVersion(Body):
     )
     output_schema = Object(allow_null=True, default=None, help_text="JSON Schema of results.")
     limits = Object(default=dict, help_text="steps, time_s")
+    approvals = Object(
+        default=dict, help_text="What a person must approve: tools (names or all), expires_s, on_denied."
+    )
 
 
 class NewAgent(NewVersion):
@@ -47,6 +50,7 @@ class VersionOut(serializers.ModelSerializer[AgentVersion]):
     output_schema = serializers.DictField(allow_null=True)
     tools = serializers.ListField(child=serializers.CharField())
     limits = serializers.DictField()
+    approvals = serializers.DictField()
 
     class Meta:
         model = AgentVersion

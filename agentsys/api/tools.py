@@ -20,6 +20,7 @@ class ToolOut(serializers.Serializer[Any]):
     effect = serializers.ChoiceField(choices=registry.EFFECTS, help_text="What a repetition would do.")
     lane = serializers.ChoiceField(choices=registry.LANES)
     timeout_s = serializers.FloatField()
+    approval = serializers.BooleanField(help_text="Whether a person must approve each call.")
     input_schema = serializers.DictField()
     output_schema = serializers.DictField(allow_null=True)
     examples = serializers.ListField(child=serializers.CharField())

@@ -7,6 +7,7 @@ from django.urls import URLPattern, path, re_path, register_converter
 from django.urls.converters import StringConverter, UUIDConverter
 
 from agentsys.api.agents import Agents, Versions
+from agentsys.api.approvals import Approvals
 from agentsys.api.control import Control
 from agentsys.api.events import Events
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
@@ -58,6 +59,12 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/events", Events.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/files", Files.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/files/<file_name:name>", Files.as_view({"get": "retrieve"})),
+    ("approvals", Approvals.as_view({"get": "list"})),
+    ("approvals/<run_id:approval_id>", Approvals.as_view({"get": "retrieve"})),
+    *(
+        (f"approvals/<run_id:approval_id>/{verb}", Approvals.as_view({"post": verb}))
+        for verb in ("approve", "edit", "deny", "answer")
+    ),
     ("agents", Agents.as_view({"get": "list", "post": "create"})),
     (
         "agents/<slug:slug>",

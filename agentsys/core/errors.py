@@ -124,6 +124,31 @@ class OutputInvalid(AgentSysError):
     code, http_status = "output_invalid", 422
 
 
+# --- People ---------------------------------------------------------------------------
+class ApprovalDenied(AgentSysError):
+    """A person has denied it."""
+
+    code, http_status = "approval_denied", 403
+
+
+class ApprovalExpired(AgentSysError):
+    """Nobody decided in time."""
+
+    code, http_status = "approval_expired", 409
+
+
+class ApprovalDecided(AgentSysError):
+    """It has been decided already; the first decision stands."""
+
+    code, http_status = "approval_decided", 409
+
+
+class ApprovalChanged(AgentSysError):
+    """The digest is not that of these arguments; look at what you decide on again."""
+
+    code, http_status = "approval_changed", 409
+
+
 # --- Tools ----------------------------------------------------------------------------
 class ToolFailed(AgentSysError):
     """The tool ran and definitively failed."""

@@ -34,7 +34,9 @@ class Sweeper:
 
     def tick(self) -> None:
         """Do what is due.  Never raises: what failed is tried again a second later."""
-        jobs: list[Callable[[], object]] = [self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline]
+        jobs: list[Callable[[], object]] = [
+            self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
+        ]  # fmt: skip
         if self._ticks % 30 == 0:
             jobs += [sweeps.repair_stuck, registry.forget_old]
         self._ticks += 1
@@ -62,6 +64,9 @@ class Sweeper:
 
     def _wake(self) -> None:
         dispatch.wake(sorted({*sweeps.wake_sleepers(), *sweeps.due_lanes(older_than_s=RING_AFTER_S)}))
+
+    def _expire_questions(self) -> None:
+        dispatch.wake(sweeps.expire_questions())
 
     def _reap_dead(self) -> None:
         dispatch.wake(sweeps.reap_dead(procs.is_dead_here))

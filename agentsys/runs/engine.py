@@ -12,14 +12,15 @@ from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, Not
 
 from . import dispatch, handlers, leases
 from .leases import Held
-from .store import claims, complete, moves
+from .store import claims, complete, decisions, moves
 from .store.claims import Claim, Completion, Result
 from .store.create import steps_of
+from .store.decisions import Question
 
 logger = logging.getLogger(__name__)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
-_TASKS = {"tool": "execute", "wait": "system", "delegate": "system"}
+_TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ def _do(held: Held) -> handlers.Outcome:
 def _short(outcome: handlers.Outcome) -> str:
     if isinstance(outcome, handlers.Sleep):
         return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
+    if isinstance(outcome, Question):
+        return f"asks a person for {outcome.kind}"
     return _SHORT.repr(outcome.output if isinstance(outcome, Result) else outcome.result.output)
 
 
@@ -117,6 +120,9 @@ def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Compl
         return complete.complete(claim, outcome, claim_next=claim_next)
     if isinstance(outcome, handlers.Expand):
         return Completion(lanes=moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools)))
+    if isinstance(outcome, Question):
+        decisions.ask(claim, outcome)
+        return Completion()
     moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
     return Completion()
 
@@ -144,4 +150,4 @@ def _reason(claim: Claim, error: AgentSysError) -> str:
     """The run's reason, should it fail for this."""
     if isinstance(error, GoalNotPlannable | PlanInvalid):
         return "plan"
-    return {"tool": "tool", "wait": "error"}.get(claim.kind, "model")
+    return {"tool": "tool", "wait": "error", "ask": "error"}.get(claim.kind, "model")

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agentsys.agents import answer, planner, references
+from agentsys.agents import answer, approvals, planner, references
 from agentsys.agents.models import AgentVersion
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
@@ -21,10 +21,11 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import files
+from . import asking, files
 from .leases import Held
 from .models import Run
 from .store.claims import Claim, Result
+from .store.decisions import Question
 from .store.sql import SQL
 
 
@@ -45,14 +46,18 @@ class Sleep:
     delay_s: float | None = None
 
 
-Outcome = Result | Expand | Sleep
+Outcome = Result | Expand | Sleep | Question
 
 
 def tool(held: Held) -> Outcome:
-    """Run a tool on its rendered arguments."""
+    """Run a tool on its rendered arguments; where an approval of these is needed and not there, ask for it."""
     claim = held.claim
     spec = registry.get(claim.tool)
     arguments = rendered(claim, claim.arguments or {})
+    if claim.approval or spec.approval:
+        arguments = asking.settled(arguments)
+        if question := asking.about_call(claim, spec, arguments):
+            return question
     held.context = ToolContext(
         run_id=str(claim.run_id),
         step_key=claim.key,
@@ -127,6 +132,14 @@ def wait(held: Held) -> Outcome:
     return Sleep(delay_s=float(seconds))
 
 
+def ask(held: Held) -> Outcome:
+    """Put the question to a person; the answer is the step's output, and no second attempt is needed."""
+    claim = held.claim
+    arguments = claim.arguments or {}
+    text = rendered(claim, claim.objective or arguments.get("question", ""))
+    return asking.for_answer(text, arguments.get("schema"))
+
+
 def _moment(text: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
@@ -143,6 +156,7 @@ HANDLERS: dict[str, Callable[[Held], Outcome]] = {
     "plan": plan,
     "answer": answering,
     "wait": wait,
+    "ask": ask,
 }
 
 
@@ -170,9 +184,10 @@ def _outputs(claim: Claim, keys: Sequence[str]) -> dict[str, Any]:
 
 
 def allowed_tools(version: AgentVersion) -> dict[str, ToolSpec]:
-    """The tools an agent version may use; an empty list allows all."""
+    """The tools an agent version may use; an empty list allows all.  Those it wants approved say so."""
     tools = registry.all_tools()
-    return {name: spec for name, spec in tools.items() if not version.tools or name in version.tools}
+    allowed = {name: spec for name, spec in tools.items() if not version.tools or name in version.tools}
+    return approvals.needing(allowed, version.approvals) if version.approvals else allowed
 
 
 def model_of(run: Run) -> str:

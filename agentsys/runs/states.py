@@ -50,6 +50,24 @@ class StepStatus(TextChoices):
     CANCELLED = "cancelled"
 
 
+class ApprovalKind(TextChoices):
+    """What a person is asked for; the reason with which the step waits."""
+
+    APPROVAL = "approval"
+    INPUT = "input"
+
+
+class Decision(TextChoices):
+    """How a question to a person ended; the last two without one."""
+
+    APPROVE = "approve"
+    EDIT = "edit"
+    DENY = "deny"
+    ANSWER = "answer"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
 RUN_FINAL = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
 #: What can be paused; a paused run stays as it is.
 RUN_PAUSABLE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)

@@ -12,7 +12,7 @@ from .models import Run
 from .store.sql import SQL
 
 CHECKS = {
-    "I2": "one result a step",
+    "I2": "one result a step, by an approved call",
     "I3": "events are 1..n",
     "I4": "deps_left = open parents",
     "I5": "lease iff running",

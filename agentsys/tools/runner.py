@@ -60,6 +60,15 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
         ) from error
 
 
+def check(spec: ToolSpec, arguments: Mapping[str, Any]) -> None:
+    """
+    Raises:
+        ToolArgumentsInvalid: a call with these arguments would be refused; ``errors`` lists every fault.
+    """
+    if faults := registry.faults(spec, arguments):
+        raise _invalid(spec, faults)
+
+
 def _checked(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> dict[str, Any]:
     try:
         checked = spec.signature.check(arguments)

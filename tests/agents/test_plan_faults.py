@@ -7,6 +7,10 @@ from agentsys.core.errors import PlanInvalid
 from tests.support.plans import NOW, TOOLS, messages, parse, refused, step
 
 
+def ask(**arguments):
+    return {"key": "a", "kind": "ask", "arguments": arguments}
+
+
 @pytest.mark.parametrize(
     ("data", "fault"),
     [
@@ -35,7 +39,18 @@ from tests.support.plans import NOW, TOOLS, messages, parse, refused, step
         ({"steps": [step("a"), step("a")]}, ("steps[1].key", "duplicate_key")),
         ({"steps": [step(kind="toll")]}, ("steps[0].kind", "bad_value")),
         ({"steps": [step(kind=["tool"])]}, ("steps[0].kind", "type")),
-        ({"steps": [{"key": "a", "kind": "ask", "objective": "?"}]}, ("steps[0].kind", "kind_unavailable")),
+        ({"steps": [{"key": "a", "kind": "ask"}]}, ("steps[0].objective", "missing")),
+        ({"steps": [ask(question=3)]}, ("steps[0].arguments.question", "argument_type")),
+        ({"steps": [ask(question=" ")]}, ("steps[0].arguments.question", "argument_missing")),
+        ({"steps": [ask(question="x" * 20_001)]}, ("steps[0].arguments.question", "argument_value")),
+        ({"steps": [ask(question="${b}")]}, ("steps[0].arguments.question", "unknown_reference")),
+        ({"steps": [ask(question="?", to="bob")]}, ("steps[0].arguments.to", "argument_unknown")),
+        ({"steps": [ask(question="?") | {"objective": "!"}]}, ("steps[0].arguments.question", "argument_value")),
+        ({"steps": [ask(question="?", schema=3)]}, ("steps[0].arguments.schema", "argument_value")),
+        ({"steps": [ask(question="?", schema={"type": "x"})]}, ("steps[0].arguments.schema.type", "argument_value")),
+        ({"steps": [ask(question="?", schema={"x": "y" * 100_000})]}, ("steps[0].arguments.schema", "argument_value")),
+        ({"steps": [ask(question="?") | {"tool": "time.now"}]}, ("steps[0].tool", "field_not_allowed")),
+        ({"steps": [ask(question="?") | {"approval": True}]}, ("steps[0].approval", "field_not_allowed")),
         ({"steps": [{"key": "a", "kind": "act", "objective": "x"}]}, ("steps[0].kind", "kind_unavailable")),
         ({"steps": [{"key": "a", "kind": "delegate"}]}, ("steps[0].kind", "kind_unavailable")),
         ({"steps": [step(aruments={})]}, ("steps[0].aruments", "unknown_field")),
@@ -66,7 +81,11 @@ from tests.support.plans import NOW, TOOLS, messages, parse, refused, step
         ({"steps": [step(max_attempts=0)]}, ("steps[0].max_attempts", "bad_value")),
         ({"steps": [step(max_attempts=21)]}, ("steps[0].max_attempts", "bad_value")),
         ({"steps": [step(max_attempts=2.0)]}, ("steps[0].max_attempts", "type")),
-        ({"steps": [step(approval=True)]}, ("steps[0].approval", "approval_unavailable")),
+        ({"steps": [step(expires_s=0)]}, ("steps[0].expires_s", "bad_value")),
+        ({"steps": [step(expires_s=31_536_001)]}, ("steps[0].expires_s", "bad_value")),
+        ({"steps": [step(expires_s="1")]}, ("steps[0].expires_s", "type")),
+        ({"steps": [{"key": "a", "kind": "answer", "approval": True}]}, ("steps[0].approval", "field_not_allowed")),
+        ({"steps": [{"key": "a", "kind": "answer", "expires_s": 1}]}, ("steps[0].expires_s", "field_not_allowed")),
         ({"steps": [step(approval="yes")]}, ("steps[0].approval", "type")),
         ({"steps": [step(on_error="ignore")]}, ("steps[0].on_error", "bad_value")),
         ({"steps": [step(if_failed=False)]}, ("steps[0].if_failed", "type")),

@@ -26,7 +26,7 @@ def test_a_viewer_reads_what_every_tool_takes_and_gives(viewer: Any) -> None:
     count = viewer.get(f"{TOOLS}/text.count").json()
     assert count in body["results"]
     assert set(count) == {
-        "name", "description", "effect", "lane", "timeout_s", "input_schema", "output_schema", "examples",
+        "name", "description", "effect", "lane", "timeout_s", "approval", "input_schema", "output_schema", "examples",
     }  # fmt: skip
 
 

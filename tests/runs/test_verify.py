@@ -7,8 +7,9 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import InternalError
 
-from agentsys.runs import verify
+from agentsys.runs import approvals, verify
 from agentsys.runs.store.claims import claim
+from tests.support.approvals import open_of
 from tests.support.rows import photograph, sql, unguarded, without_rule
 
 
@@ -24,9 +25,14 @@ def runs(submit, worker):
     unknown = submit([charge | {"arguments": {"how": "unknown"}}])
     asleep = submit([{"key": "w", "kind": "wait", "arguments": {"seconds": 3600}}])
     worker.work()
+    asked = submit([{"key": "p", "tool": "test.echo", "approval": True}])
+    approved = submit([{"key": "p", "tool": "test.echo", "approval": True}])
+    worker.work()
+    approvals.approve(open_of(approved), user=None)
+    worker.finish(approved)
     half = submit([echo("a"), echo("b"), echo("c", depends_on=["a", "b"]), echo("d", depends_on=["a"])])
     claim("compute", owner="w")
-    return {"done": done, "unknown": unknown, "asleep": asleep, "half": half}
+    return {"done": done, "unknown": unknown, "asleep": asleep, "half": half, "asked": asked, "approved": approved}
 
 
 def broken():
@@ -90,6 +96,20 @@ WRONG = {
     "a run that says it runs and waits": ("I9", "unknown", "UPDATE runs_run SET status = 'running' WHERE id = %s"),
     "a run that says it waits and runs": (
         "I9", "half", "UPDATE runs_run SET status = 'waiting', reason = 'outcome_unknown' WHERE id = %s",
+    ),
+    "a step that waits for a person whom nobody asked": ("I9", "asked", "DELETE FROM runs_approval WHERE run_id = %s"),
+    "a question of another kind": ("I9", "asked", "UPDATE runs_approval SET kind = 'input' WHERE run_id = %s"),
+    "a question that ends at another time": (
+        "I9", "asked", "UPDATE runs_approval SET expires_at = expires_at + interval '1 s' WHERE run_id = %s",
+    ),
+    "a question that nobody waits for": (
+        "I9", "approved", "UPDATE runs_approval SET decision = '', decided_at = NULL WHERE run_id = %s",
+    ),
+    "a call that nobody approved": (
+        "I2", "approved", "UPDATE runs_approval SET decision = 'deny', decided_at = now() WHERE run_id = %s",
+    ),
+    "a call that was approved for another claim": (
+        "I2", "approved", "UPDATE runs_approval SET claim_token = gen_random_uuid() WHERE run_id = %s",
     ),
     "a start after the cancel": (
         "I13", "done", "INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)"

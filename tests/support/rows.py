@@ -9,7 +9,7 @@ from django.db import connection
 
 from agentsys.runs.models import Run
 
-_TABLES = ("runs_run", "runs_step", "runs_stepedge", "runs_attempt", "runs_event", "runs_runfile")
+_TABLES = ("runs_run", "runs_step", "runs_stepedge", "runs_attempt", "runs_event", "runs_runfile", "runs_approval")
 
 
 def sql(statement: str, *params: Any) -> int:

@@ -2,7 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from agentsys.core.errors import OutcomeUnknown
 from agentsys.tools import ToolContext, ToolFailed, ToolUnavailable, tool
@@ -72,3 +74,11 @@ def transfer(ctx: ToolContext) -> str:
     """Do what may be asked for afterwards."""
     calls.append(("charge", ctx.idempotency_key))
     return "transferred"
+
+
+@tool(effect="unsafe", lane="compute", name="test.wire", timeout_s=5, approval=True)
+def wire(ctx: ToolContext, to: str, amount: Annotated[float, Field(ge=0)] = 1, note: Any = None) -> dict[str, Any]:
+    """Do what must not be done twice, nor unasked."""
+    calls.append(("wire", {"to": to, "amount": amount, "note": note}))
+    witness(f"wire {ctx.idempotency_key}")
+    return {"to": to, "amount": amount, "note": note}

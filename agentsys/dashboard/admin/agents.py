@@ -62,6 +62,10 @@ class AgentForm(forms.ModelForm):
         required=False,
         help_text='A JSON object of steps, tokens, cost_usd and time_s, each optional: {"steps": 50}.',
     )
+    approvals = _Document(
+        required=False,
+        help_text='What a person must approve: {"tools": ["http.post"]} or {"tools": "all"}; expires_s, on_denied.',
+    )
     use_version = forms.TypedChoiceField(
         required=False,
         coerce=int,
@@ -100,6 +104,7 @@ class AgentForm(forms.ModelForm):
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
         data["limits"] = data.get("limits") or {}
+        data["approvals"] = data.get("approvals") or {}
         data["output_schema"] = data.get("output_schema")
         if not self.errors:
             self._check()
@@ -130,7 +135,7 @@ class VersionInline(StackedInline):
 
     model = AgentVersion
     fk_name = "agent"
-    fields = readonly_fields = ("mode", "model", "written", "only_tools", "schema", "bounds", "made")
+    fields = readonly_fields = ("mode", "model", "written", "only_tools", "schema", "bounds", "consent", "made")
     verbose_name_plural = "Versions"
     ordering = ("-number",)
     extra = 0
@@ -165,6 +170,10 @@ class VersionInline(StackedInline):
     @display(description="Limits")
     def bounds(self, version: AgentVersion) -> str:
         return text.compact(version.limits, 500)
+
+    @display(description="Approvals")
+    def consent(self, version: AgentVersion) -> str:
+        return text.compact(version.approvals, 2_000)
 
     @display(description="Made (UTC)")
     def made(self, version: AgentVersion) -> str:

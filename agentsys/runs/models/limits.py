@@ -8,13 +8,18 @@ from django.db.models.functions import Now
 from agentsys.accounts.models import Workspace
 from agentsys.core.ids import uuid7
 
-from ..states import Lane
+from ..states import ApprovalKind, Decision, Lane
 from .run import Run
 from .step import Step
 
 
 class Approval(models.Model):
-    """One question to a person, bound to the SHA-256 of the exact arguments shown; decided once."""
+    """One question to a person, bound to the SHA-256 of the exact arguments shown; decided once.
+
+    ``kind`` is the reason with which its step waits: ``approval`` (of a call; ``arguments`` are the call's) or
+    ``input`` (``arguments`` are ``{question, schema}``).  ``answer`` is what was answered, or why it was denied.
+    ``claim_token`` is the claim that last ran on an approval, ``replaces`` the one that this one is an edit of.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace_id = models.UUIDField()
@@ -22,10 +27,10 @@ class Approval(models.Model):
         Run, on_delete=models.CASCADE, related_name="approvals", db_constraint=False, db_index=False
     )
     step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="approvals")
-    kind = models.CharField(max_length=16)
+    kind = models.CharField(max_length=16, choices=ApprovalKind)
     arguments = models.JSONField(null=True)
     digest = models.CharField(max_length=64)
-    decision = models.CharField(max_length=8, blank=True)
+    decision = models.CharField(max_length=10, choices=Decision, blank=True)  # "" while it is open
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
     )
@@ -33,17 +38,25 @@ class Approval(models.Model):
     created_at = models.DateTimeField(db_default=Now())
     expires_at = models.DateTimeField(null=True)
     decided_at = models.DateTimeField(null=True)
+    claim_token = models.UUIDField(null=True)
+    replaces = models.ForeignKey(
+        "self", on_delete=models.CASCADE, null=True, related_name="+", db_constraint=False, db_index=False
+    )
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["step", "digest"], name="approval_once_a_call"),
+            models.UniqueConstraint(fields=["step"], name="approval_one_open_a_step", condition=Q(decision="")),
+            models.CheckConstraint(condition=Q(kind__in=ApprovalKind.values), name="approval_kind_known"),
+            models.CheckConstraint(condition=Q(decision__in=["", *Decision.values]), name="approval_decision_known"),
             models.CheckConstraint(
                 condition=Q(decision="", decided_at__isnull=True) | (~Q(decision="") & Q(decided_at__isnull=False)),
                 name="approval_decided_has_time",
             ),
         ]
         indexes = [
-            models.Index(fields=["workspace_id", "created_at"], name="approval_open", condition=Q(decision="")),
+            models.Index(fields=["workspace_id", "id"], name="approval_open_listed", condition=Q(decision="")),
+            models.Index(fields=["workspace_id", "id"], name="approval_listed"),
             models.Index(fields=["run"], name="approval_of_run"),
         ]
 

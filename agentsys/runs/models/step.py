@@ -27,6 +27,7 @@ class Step(models.Model):
     on_error = models.CharField(max_length=8, default="fail")
     if_failed = models.CharField(max_length=8, default="skip")
     approval = models.BooleanField(default=False)
+    expires_s = models.FloatField(null=True)  # how long a person has to decide; null: the agent's or ours
     plan_version = models.SmallIntegerField(default=0)
     timeout_s = models.FloatField()
     max_attempts = models.SmallIntegerField()

@@ -36,7 +36,7 @@ WITH run AS MATERIALIZED (
       FROM done JOIN runs_stepedge e ON e.parent_id = done.id CROSS JOIN pick CROSS JOIN run
      WHERE c.id = e.child_id AND c.status = 'blocked'
     RETURNING c.status, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
-              c.lane, c.effect, c.timeout_s, c.max_attempts, c.reason, c.attempt, c.failures, c.claim_token, c.lease_owner, c.available_at
+              c.lane, c.effect, c.timeout_s, c.max_attempts, c.reason, c.attempt, c.failures, c.claim_token, c.lease_owner, c.available_at, c.approval
 ), n AS (
     SELECT count(*) FILTER (WHERE status = 'running') AS claimed,
            count(*) FILTER (WHERE status <> 'blocked') AS activated

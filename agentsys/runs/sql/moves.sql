@@ -65,14 +65,19 @@ RETURNING c.id, c.key;
 
 -- name: cancel_open
 -- Everything of a run that is not running and not final -> cancelled; in id order under the run's lock.
+-- With it end the questions to people that it waits for.
 WITH open AS (
     SELECT id, status FROM runs_step
      WHERE run_id = %(run_id)s AND status IN ('blocked', 'queued', 'ready', 'sleeping', 'waiting')
      ORDER BY id FOR NO KEY UPDATE
+), closed AS (
+    UPDATE runs_approval a SET decision = 'cancelled', decided_at = clock_timestamp()
+      FROM open WHERE a.step_id = open.id AND a.decision = ''
+    RETURNING a.id, a.step_id
 )
 UPDATE runs_step s SET status = 'cancelled', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
-  FROM open WHERE s.id = open.id
-RETURNING s.id, s.key, open.status AS was;
+  FROM open LEFT JOIN closed ON closed.step_id = open.id WHERE s.id = open.id
+RETURNING s.id, s.key, open.status AS was, closed.id AS approval;
 
 -- name: save_run
 -- The run's new state and counters; under its lock.
@@ -116,10 +121,10 @@ WITH run AS (
     RETURNING *
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
-        on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
+        on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
         slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
-        s.effect, s.on_error, s.if_failed, s.approval, 0, s.timeout_s, s.max_attempts,
+        s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, 0, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.start_at > statement_timestamp() THEN 'sleeping' ELSE 'ready' END,
         CASE WHEN s.deps_left = 0 AND run.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false,
@@ -127,7 +132,7 @@ WITH run AS (
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        timeout_s float8, max_attempts int, deps_left int)
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int)
      ORDER BY s.n
     RETURNING id, key, run_id, workspace_id
 ), edge AS (
@@ -145,16 +150,16 @@ SELECT * FROM run;
 -- New steps of a live run and their edges; under its lock.  Their parents are among them.
 WITH step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
-        on_error, if_failed, approval, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
+        on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
         slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
-        s.effect, s.on_error, s.if_failed, s.approval, %(plan_version)s, s.timeout_s, s.max_attempts,
+        s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, %(plan_version)s, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' ELSE %(ready)s::text END, '', s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        timeout_s float8, max_attempts int, deps_left int)
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int)
      ORDER BY s.n
     RETURNING id, key, status, lane
 ), edge AS (

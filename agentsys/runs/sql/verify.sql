@@ -7,13 +7,22 @@ UNION ALL
 SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded'
    AND NOT EXISTS (SELECT 1 FROM runs_attempt a WHERE a.id = s.claim_token AND a.outcome = 'succeeded')
    AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved')
+   AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision IN ('answer', 'deny'))
 UNION ALL
 SELECT s.id::text FROM runs_step s
   JOIN LATERAL (SELECT count(*) AS n FROM runs_attempt a
                  WHERE a.run_id = s.run_id AND a.step_id = s.id AND a.outcome IN ('succeeded', 'waiting')) starts ON true
   JOIN LATERAL (SELECT count(*) AS n FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
                    AND e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done') again ON true
- WHERE s.effect IN ('unsafe', 'verifiable') AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL));
+ WHERE s.effect IN ('unsafe', 'verifiable') AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL
+       AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision = 'deny')))
+UNION ALL -- a call that needs an approval ran on the one for exactly its arguments, never before or without it
+SELECT s.id::text FROM runs_step s JOIN runs_attempt t ON t.id = s.claim_token AND t.outcome = 'succeeded'
+ WHERE s.approval AND NOT EXISTS (SELECT 1 FROM runs_approval a
+        WHERE a.step_id = s.id AND a.decision = 'approve' AND a.claim_token = s.claim_token)
+UNION ALL -- and it was not begun, nor did it succeed, while somebody was still asked, or after a no
+SELECT a.step_id::text FROM runs_approval a JOIN runs_step s ON s.id = a.step_id
+ WHERE a.decision IN ('deny', 'expired', 'cancelled', '') AND s.effect_started_at > a.created_at;
 
 -- name: I3
 -- events of a run are 1..n
@@ -58,7 +67,16 @@ SELECT r.id::text AS what FROM runs_run r
  WHERE r.finished_at IS NULL
    AND CASE r.status WHEN 'paused' THEN n.moves + n.waits = 0 OR n.ready > 0
                      WHEN 'waiting' THEN n.moves > 0 OR n.waits = 0 OR r.reason = ''
-                     ELSE n.moves = 0 END;
+                     ELSE n.moves = 0 END
+UNION ALL -- the counterpart of a step that waits for a person is its open question, which ends when it does
+SELECT s.id::text FROM runs_step s
+ WHERE s.status = 'waiting' AND s.reason IN ('approval', 'input')
+   AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.kind = s.reason AND a.decision = ''
+                      AND a.expires_at IS NOT DISTINCT FROM s.available_at)
+UNION ALL
+SELECT a.step_id::text FROM runs_approval a JOIN runs_step s ON s.id = a.step_id
+ WHERE a.decision = '' GROUP BY a.step_id, s.status, s.reason
+HAVING count(*) > 1 OR s.status <> 'waiting' OR s.reason <> min(a.kind);
 
 -- name: I11
 -- tries and crashes stay within their bounds

@@ -86,6 +86,11 @@ class Change:
     def park(self, reason: str) -> None:
         self.run["parked_reason"] = reason
 
+    def repark(self) -> None:
+        """A step has stopped waiting: what is left to wait for is what the first of the others waits for."""
+        left = db.row(SQL["waiting_reason"], run_id=self.run["id"])
+        self.park(left["reason"] if left else "")
+
     def stop(self, *, reason: str, error: AgentSysError | None, by: str | None = None) -> None:
         """Cancel whatever is not running; the run ends failed (with ``error``) or cancelled once drained."""
         if self.run["status"] == RunStatus.CANCELLING:
@@ -118,6 +123,8 @@ class Change:
     def cancel_open(self, reason: str) -> None:
         """Whatever is not running and has not ended -> cancelled."""
         for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason):
+            if row["approval"]:
+                self.event("approval.decided", row["key"], approval=str(row["approval"]), decision="cancelled")
             self.left(row["was"], StepStatus.CANCELLED)
             self.event("step.cancelled", row["key"])
 
@@ -167,8 +174,9 @@ class Change:
         run = self.run
         if run["open_steps"] == 0:
             self._end()
-        elif run["status"] == RunStatus.RUNNING and run["active_steps"] == 0:
-            self._turn(RunStatus.WAITING, run["parked_reason"])
+        elif run["status"] in (RunStatus.RUNNING, RunStatus.WAITING) and run["active_steps"] == 0:
+            if (run["status"], run["reason"]) != (RunStatus.WAITING, run["parked_reason"]):
+                self._turn(RunStatus.WAITING, run["parked_reason"])
         elif run["status"] == RunStatus.WAITING and run["active_steps"] > 0:
             self._turn(RunStatus.RUNNING, "")
 

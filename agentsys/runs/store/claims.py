@@ -50,6 +50,7 @@ class Claim:
     claim_token: UUID
     lease_owner: str
     available_at: datetime | None
+    approval: bool
     run_open_steps: int
     run_plan_version: int
 

@@ -1,7 +1,7 @@
 """Rows of new runs and new steps, made from plans that were checked before."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.conf import settings
@@ -49,9 +49,11 @@ def steps_of(plan: Plan, tools: Mapping[str, ToolSpec]) -> NewSteps:
 def _plan_row(n: int, step: PlanStep, tools: Mapping[str, ToolSpec]) -> dict[str, Any]:
     if step.kind == "tool":
         spec = tools[step.tool]
+        if spec.approval and not step.approval:  # any of them suffices, none takes it away
+            step = replace(step, approval=True)
         return _row(n, step, StepKind.TOOL, Lane(spec.lane), spec.effect, spec.timeout_s)
-    if step.kind == "wait":
-        return _row(n, step, StepKind.WAIT, Lane.SYSTEM, "pure", settings.STEP_TIMEOUT_S)
+    if step.kind in ("wait", "ask"):
+        return _row(n, step, StepKind(step.kind), Lane.SYSTEM, "pure", settings.STEP_TIMEOUT_S)
     return _row(n, step, StepKind(step.kind), Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S)
 
 
@@ -60,7 +62,8 @@ def _row(n: int, step: PlanStep, kind: StepKind, lane: Lane, effect: str, timeou
         "n": n, "key": step.key, "kind": kind.value, "tool": step.tool if kind == StepKind.TOOL else "",
         "title": step.title, "objective": step.objective, "arguments": step.arguments or None,
         "depends_on": list(step.depends_on), "lane": lane.value, "effect": effect, "on_error": step.on_error,
-        "if_failed": step.if_failed, "approval": step.approval, "timeout_s": step.timeout_s or timeout_s,
+        "if_failed": step.if_failed, "approval": step.approval, "expires_s": step.expires_s,
+        "timeout_s": step.timeout_s or timeout_s,
         "max_attempts": step.max_attempts or settings.STEP_MAX_ATTEMPTS, "deps_left": len(step.depends_on),
     }  # fmt: skip
 

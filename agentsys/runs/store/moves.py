@@ -87,7 +87,7 @@ def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
     delay_s = _delay_s(claim, error)
     # A timer that has run out stays so: only its record has failed.
     reason = "timer" if claim.reason == "timer" else "retry"
-    _leave(
+    leave(
         change, claim, StepStatus.SLEEPING, error=error, reason=reason, failed=error.uses_attempt, delay_s=delay_s,
         not_sent=error.data.get("sent") is False,
     )  # fmt: skip
@@ -95,11 +95,12 @@ def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
 
 
 def _fail_for_good(change: Change, claim: Claim, fault: Fault) -> None:
-    row = _leave(change, claim, StepStatus.FAILED, error=fault.error, failed=True)
-    _after_failure(change, row, fault)
+    row = leave(change, claim, StepStatus.FAILED, error=fault.error, failed=True)
+    after_failure(change, row, fault)
 
 
-def _after_failure(change: Change, step: db.Row, fault: Fault) -> None:
+def after_failure(change: Change, step: db.Row, fault: Fault) -> None:
+    """What follows from a step that has failed for good: its children go on or are skipped, or its run stops."""
     change.event("step.failed", step["key"], error=told(fault.error), attempt=step["attempt"])
     if step["on_error"] == "continue":
         change.join(step["id"], failed=True)
@@ -109,7 +110,7 @@ def _after_failure(change: Change, step: db.Row, fault: Fault) -> None:
 
 def _park_unknown(change: Change, claim: Claim, error: AgentSysError) -> None:
     change.park("outcome_unknown")
-    _leave(change, claim, StepStatus.WAITING, error=error, reason="outcome_unknown")
+    leave(change, claim, StepStatus.WAITING, error=error, reason="outcome_unknown")
     change.event("step.waiting", claim.key, reason="outcome_unknown", error=told(error))
 
 
@@ -130,9 +131,9 @@ def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None 
     def work() -> None:
         with locked(claim.run_id) as change:
             if change.run["status"] == RunStatus.CANCELLING:
-                _leave(change, claim, StepStatus.CANCELLED, reason="run")
+                leave(change, claim, StepStatus.CANCELLED, reason="run")
                 return
-            row = _leave(change, claim, StepStatus.SLEEPING, reason="timer", at=until, delay_s=delay_s)
+            row = leave(change, claim, StepStatus.SLEEPING, reason="timer", at=until, delay_s=delay_s)
             change.event("step.sleeping", claim.key, until=row["available_at"].isoformat())
 
     db.persistent(work, for_s=settings.LEASE_S)
@@ -147,7 +148,7 @@ def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
 
     def work() -> Sequence[str]:
         with locked(claim.run_id) as change:
-            _leave(change, claim, StepStatus.SUCCEEDED, result=result)
+            leave(change, claim, StepStatus.SUCCEEDED, result=result)
             change.event("step.succeeded", claim.key, attempt=claim.attempt)
             change.cost(claim.kind, result)
             if change.run["status"] != RunStatus.CANCELLING:
@@ -191,7 +192,7 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
     elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
         poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
         row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome=outcome)
-        _after_failure(change, row, Fault(poison, "poison"))
+        after_failure(change, row, Fault(poison, "poison"))
     else:  # with its reason: a timer that has run out stays so
         at, reason = held["available_at"], held["reason"]
         _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason)
@@ -215,9 +216,10 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str
         if row is None:
             return None
         change.left(StepStatus.WAITING, to)
+        change.repark()
         change.event("step.resolved", key, outcome=outcome, by=by)
         if error is not None:
-            _after_failure(change, row, Fault(error, "tool"))
+            after_failure(change, row, Fault(error, "tool"))
         elif to == change.ready:
             change.ring(row["lane"])
         else:
@@ -235,7 +237,7 @@ def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None, by: s
     return True
 
 
-def _leave(change: Change, claim: Claim, to: StepStatus, **how: Any) -> db.Row:
+def leave(change: Change, claim: Claim, to: StepStatus, **how: Any) -> db.Row:
     """Move a claimed step, and write its attempt.
 
     Raises:

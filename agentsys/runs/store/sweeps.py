@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import moves
+from . import decisions, moves
 from .change import locked
 from .sql import SQL
 
@@ -82,6 +82,14 @@ def end_past_deadline() -> None:
     """Fail the runs whose deadline has passed."""
     late = db.rows(SQL["past_deadline"], limit=BATCH)
     _each(late, lambda row: moves.stop(row["id"], reason="deadline", error=DeadlineExceeded()))
+
+
+def expire_questions() -> list[str]:
+    """Fail the steps whose person had a time to decide and did not; the lanes to ring."""
+    lanes: list[str] = []
+    due = db.rows(SQL["expired_questions"], limit=BATCH)
+    _each(due, lambda row: lanes.extend(decisions.expire(row["id"], row["run_id"])))
+    return lanes
 
 
 def due_lanes(*, older_than_s: float) -> list[str]:
