@@ -14,7 +14,7 @@ from typing import Any
 
 from celery.events import EventDispatcher
 
-from agentsys.runs.engine import AttemptInfo
+from agentsys.runs.attempts import AttemptInfo
 from workers.celery import app
 
 logger = logging.getLogger(__name__)

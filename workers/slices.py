@@ -11,7 +11,7 @@ from django.db import Error, close_old_connections, connections
 
 from agentsys.core import procs
 from agentsys.runs import engine
-from agentsys.runs.engine import AttemptInfo, Observer
+from agentsys.runs.attempts import AttemptInfo, Observer
 from workers import dispatch
 
 logger = logging.getLogger(__name__)

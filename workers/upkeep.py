@@ -13,7 +13,7 @@ from django.db import Error, close_old_connections, connection
 from agentsys.core import outage, procs
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.sweeper import Sweeper, due_lanes
-from agentsys.runs import leases
+from agentsys.runs import engine, leases
 from workers.election import Election
 from workers.roster import WorkerRow
 from workers.slices import Slices
@@ -154,6 +154,7 @@ class Housekeeper(Loop):
         self._rolled_up_at = 0.0
 
     def tick(self) -> None:
+        self.safely(engine.relieve)
         if self._is_stopping():
             self._resign()
             return

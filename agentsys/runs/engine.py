@@ -1,52 +1,34 @@
-"""The loop of a worker: claim, do, record, go on with the same run, wake whoever is next."""
+"""The loop of a worker: claim, do, record, go on with the same runs, wake whoever is next."""
 
-import logging
-import reprlib
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from agentsys.core import db
-from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound, PlanInvalid
+from agentsys.core.errors import LeaseLost
 
-from . import dispatch, handlers, leases
+from . import dispatch, leases
+from .attempts import Attempt, Observer
 from .leases import Held
-from .store import claims, complete, decisions, moves
+from .store import claims, complete, moves
 from .store.claims import Claim, Completion, Result
-from .store.create import steps_of
-from .store.decisions import Question
 
-logger = logging.getLogger(__name__)
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 100
-_TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptInfo:
-    """An attempt, as a task monitor shows it; ``task`` is the Celery task it counts as."""
-
-    id: str
-    task: str
-    run: str
-    step: str
-    tool: str
-    number: int
-
-
-class Observer(Protocol):
-    """Is told of every attempt; must be quick and never raise."""
-
-    def started(self, attempt: AttemptInfo) -> None: ...
-
-    def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None: ...
+#: A step that takes no longer than this may share its commit, and a claim, with steps of other runs.
+QUICK_S = 0.002
+#: A result waits no longer than this for others to be recorded with …
+LINGER_S = 0.005
+#: … and when the step under way takes this long, another thread sees to what waits for it.
+STUCK_S = 0.1
+#: A lane that had too little for a turn is not asked again for this long while the turn has work.
+DRY_S = 0.1
 
 
 def drain(
     lane: str, *, owner: str, observer: Observer, slice_s: float, stopping: Callable[[], bool] = lambda: False
 ) -> int:
-    """Do what ``lane`` has due, run by run, for at most ``slice_s`` seconds and the step then under way.
+    """Do what ``lane`` has due, run by run, for at most ``slice_s`` seconds and the steps then claimed.
 
     Args:
         stopping: asked before each claim; once true, nothing more is claimed.
@@ -54,100 +36,142 @@ def drain(
     Returns:
         How many attempts were done; 0 when nothing was due: the bell rang twice, or someone was faster.
     """
-    done, end = 0, time.monotonic() + slice_s
-
-    def more() -> bool:
-        return time.monotonic() < end and not stopping()
-
-    claim = claims.claim(lane, owner=owner) if more() else None
-    while claim is not None:
-        done += 1
-        completion = _attempt(claim, observer, more=more)
-        dispatch.wake(completion.lanes)
-        claim = completion.next
-        if claim is None and more():
-            claim = claims.claim(lane, owner=owner)
+    end = time.monotonic() + slice_s
+    turn = _Turn(lane, owner, observer, more=lambda: time.monotonic() < end and not stopping())
+    with _watched(turn):
+        while (held := turn.next()) is not None:
+            turn.attempt(held)
     db.release()
-    return done
+    return turn.count
 
 
-def _attempt(claim: Claim, observer: Observer, *, more: Callable[[], bool]) -> Completion:
-    info = AttemptInfo(
-        str(claim.claim_token), _TASKS.get(claim.kind, "plan"), str(claim.run_id), claim.key, claim.tool, claim.attempt
-    )
-    held = leases.hold(claim)
-    observer.started(info)
-    begun = time.monotonic()
-    ok, text = True, ""
+_turns: set["_Turn"] = set()
+
+
+@contextmanager
+def _watched(turn: "_Turn") -> Iterator[None]:
+    _turns.add(turn)
     try:
-        outcome = _do(held)
-        text = _short(outcome)
-        with db.lent():  # away for longer than we persist: the step is tried again, not failed
-            return _record(held, outcome, claim_next=more())
-    except LeaseLost as error:
-        ok, text = False, f"fenced: {error.message}"
-        return _fenced(claim, error)
-    except AgentSysError as error:
-        ok, text = False, f"{error.code}: {error.message}"[:500]
-        return _failed(held, error)
-    except Exception:  # a bug of ours: its text may hold secrets, so only the log gets it
-        logger.exception("step %s of run %s failed unexpectedly", claim.key, claim.run_id)
-        ok, text = False, AgentSysError.code
-        return _failed(held, AgentSysError())
+        yield
     finally:
-        leases.drop(held)
-        observer.ended(info, ok=ok, result=text, runtime_s=time.monotonic() - begun)
+        _turns.discard(turn)
 
 
-def _do(held: Held) -> handlers.Outcome:
-    with db.lent():
-        outcome = handlers.HANDLERS[held.claim.kind](held)
-    held.done = True
-    return outcome
+def relieve() -> None:
+    """Record what is done and give back what has not begun in turns where one step takes its time.
+
+    Called a few times a second from a thread beside those that work.
+    """
+    for turn in list(_turns):
+        turn.relieve()
 
 
-def _short(outcome: handlers.Outcome) -> str:
-    if isinstance(outcome, handlers.Sleep):
-        return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
-    if isinstance(outcome, Question):
-        return f"asks a person for {outcome.kind}"
-    return _SHORT.repr(outcome.output if isinstance(outcome, Result) else outcome.result.output)
+class _Turn:
+    """The claims that one thread took together: done one after the other, recorded together.
+
+    Quick steps of several runs share a claim and a commit, which is most of what such a step costs; one that
+    is not quick, or may not be repeated, is recorded by itself.
+    """
+
+    def __init__(self, lane: str, owner: str, observer: Observer, *, more: Callable[[], bool]) -> None:
+        self._lane, self._owner, self._observer, self._more = lane, owner, observer, more
+        self._lock = threading.Lock()  # ``relieve`` is another thread's
+        self._todo: deque[Held] = deque()
+        self._done: list[_Done] = []
+        self._size, self._quick = 1, True
+        self._recorded_at = self._begun_at = time.monotonic()
+        self._dry_until = 0.0
+        self.count = 0
+
+    def next(self) -> Held | None:
+        """The next claim of this turn; None: nothing is due, or the turn is over."""
+        if not self._todo or time.monotonic() >= self._recorded_at + LINGER_S:
+            self._record_done()
+        if self._more():
+            self._top_up()
+        with self._lock:
+            self._begun_at = time.monotonic()
+            return self._todo.popleft() if self._todo else None
+
+    def attempt(self, held: Held) -> None:
+        """Do a claim, and record what came of it unless it may wait for others."""
+        attempt = Attempt(held, self._observer)
+        result = attempt.do()
+        self.count += 1
+        self._quick = self._quick and attempt.runtime_s <= QUICK_S
+        if result is None:
+            return
+        with self._lock:
+            self._done.append((attempt, result))
+        if held.gate_open:  # it has happened, and only its record says so
+            self._record_done()
+
+    def relieve(self) -> None:
+        """Let nothing wait for a step that takes its time."""
+        with self._lock:
+            if time.monotonic() < self._begun_at + STUCK_S:
+                return
+            waiting, done = list(self._todo), self._done
+            self._todo.clear()
+            self._done = []
+        for held in waiting:
+            leases.drop(held)
+            dispatch.wake(moves.give_back(held.claim.id, held.claim.run_id, held.claim.claim_token, why="released"))
+        _record(done, claim_next=0)
+
+    def _top_up(self) -> None:
+        room, now = self._size - len(self._todo) - len(self._done), time.monotonic()
+        if room <= 0 or (self._todo and now < self._dry_until):
+            return
+        found = claims.claim_some(self._lane, owner=self._owner, limit=room, patient=not self._todo)
+        if len(found) < room:
+            self._dry_until = now + DRY_S
+        self._hold(found)
+
+    def _record_done(self) -> None:
+        with self._lock:
+            done, self._done = self._done, []
+        self._recorded_at = time.monotonic()
+        if not done:
+            return
+        self._size = min(2 * self._size, complete.MAX_BATCH) if self._quick else 1
+        self._quick = True
+        room = max(0, self._size - len(self._todo)) if self._more() else 0
+        self._hold(_record(done, claim_next=room))
+
+    def _hold(self, taken: list[Claim]) -> None:
+        held = [leases.hold(claim) for claim in taken]
+        with self._lock:
+            self._todo.extend(held)
 
 
-def _record(held: Held, outcome: handlers.Outcome, *, claim_next: bool) -> Completion:
-    claim = held.claim
-    if isinstance(outcome, Result):
-        return complete.complete(claim, outcome, claim_next=claim_next)
-    if isinstance(outcome, handlers.Expand):
-        return Completion(lanes=moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools)))
-    if isinstance(outcome, Question):
-        decisions.ask(claim, outcome)
-        return Completion()
-    moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
-    return Completion()
+_Done = tuple[Attempt, Result]
 
 
-def _fenced(claim: Claim, error: LeaseLost) -> Completion:
-    """The result is worthless.  A step that is ours all the same (its gate stayed shut) goes to the next."""
-    logger.warning(
-        "attempt %d of step %s of run %s was fenced: %s", claim.attempt, claim.key, claim.run_id, error.message
-    )
+def _record(done: list[_Done], *, claim_next: int) -> list[Claim]:
+    """Write results down, ``claim_next`` of them with a claim of what follows; the claims that came of it.
+
+    What one of them meets in the database does not keep the others from it.
+    """
+    if not done:
+        return []
     try:
-        return Completion(lanes=moves.give_back(claim.id, claim.run_id, claim.claim_token, why="released"))
-    except NotFound:  # deleted
-        return Completion()
+        with db.lent():
+            given = [(attempt.held.claim, result) for attempt, result in done]
+            outcomes = complete.complete_all(given, claim_next=claim_next)
+    except Exception as error:
+        if len(done) > 1:
+            return [claim for n, one in enumerate(done) for claim in _record([one], claim_next=int(n < claim_next))]
+        done[0][0].failed(error)
+        return []
+    return [claim for one in done if (claim := _recorded(one, outcomes[one[0].held.claim.claim_token])) is not None]
 
 
-def _failed(held: Held, error: AgentSysError) -> Completion:
-    try:
-        return Completion(lanes=moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error))))
-    except (LeaseLost, NotFound):
-        logger.info("the failure of step %s came after its lease", held.claim.key)
-        return Completion()
-
-
-def _reason(claim: Claim, error: AgentSysError) -> str:
-    """The run's reason, should it fail for this."""
-    if isinstance(error, GoalNotPlannable | PlanInvalid):
-        return "plan"
-    return {"tool": "tool", "wait": "error", "ask": "error"}.get(claim.kind, "model")
+def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Claim | None:
+    attempt, result = done
+    if isinstance(outcome, LeaseLost):
+        attempt.failed(outcome)
+        return None
+    attempt.succeeded(result)
+    dispatch.wake(outcome.lanes)
+    return outcome.next

@@ -4,6 +4,7 @@ The heartbeat runs in the process that does the work, on its own thread and conn
 """
 
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass, field
@@ -39,13 +40,17 @@ class Held:
     """
 
     claim: Claim
-    deadline_at: float
+    deadline_at: float = math.inf  # until it is begun
     renewed_at: float = field(default_factory=time.monotonic)
     lost: bool = False
     cancelled: bool = False
     gate_open: bool = False
     done: bool = False
     context: ToolContext | None = None
+
+    def begin(self) -> None:
+        """Its time runs from now."""
+        self.deadline_at = time.monotonic() + self.claim.timeout_s
 
     def is_late(self) -> bool:
         """Whether the work itself is past its time and has not come back."""
@@ -79,7 +84,7 @@ _lock = threading.Lock()
 
 def hold(claim: Claim) -> Held:
     """Take a claim into this process's heartbeat."""
-    held = Held(claim, deadline_at=time.monotonic() + claim.timeout_s)
+    held = Held(claim)
     with _lock:
         _held[claim.claim_token] = held
     return held

@@ -14,9 +14,9 @@ from .told import told
 RESERVED = frozenset({"input", "files", "goal"})
 
 
-def keys_of(answer: Mapping[str, Any] | None) -> list[str] | None:
-    """Keys of the steps that a stored answer template names; None: the steps nobody depends on."""
-    return None if answer is None else sorted(references.names(answer["template"]) - RESERVED)
+def stored(template: Any) -> dict[str, Any]:
+    """An answer template as a run's row keeps it: with the keys of the steps that it names."""
+    return {"template": template, "keys": sorted(references.names(template) - RESERVED)}
 
 
 def make(
@@ -27,7 +27,7 @@ def make(
     Costs no query unless the template names ``files``.
 
     Args:
-        answer: ``{"template": …}`` or None, as stored.
+        answer: As :func:`stored` made it, or None.
         outputs: Output by step key; a step that was skipped or failed is None.
         run: ``id``, ``input``, ``goal`` and ``output_schema`` of the run.
         locked: others wait for this run's lock: the check of the schema gets less time.

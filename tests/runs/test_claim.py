@@ -167,7 +167,7 @@ def test_a_database_that_stays_away_is_told_to_the_caller(submit, monkeypatch, s
     submit([echo()])
     settings.LEASE_S = 0.3
     lose_answer(monkeypatch, "claim", executed=False)
-    lose_answer(monkeypatch, "claimed_by_token", executed=False, times=100)
+    lose_answer(monkeypatch, "claimed_by_tokens", executed=False, times=100)
     before = photograph()
 
     with pytest.raises(OperationalError):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentsys.runs import engine
+from agentsys.runs.attempts import AttemptInfo
 from agentsys.runs.models import Run
 from agentsys.runs.states import Lane
 from agentsys.runs.store import sweeps
@@ -19,10 +20,10 @@ class Watcher:
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str, bool]] = []
 
-    def started(self, attempt: engine.AttemptInfo) -> None:
+    def started(self, attempt: AttemptInfo) -> None:
         pass
 
-    def ended(self, attempt: engine.AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
+    def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
         self.attempts.append((attempt.task, attempt.step, ok))
 
 

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from agentsys.infrastructure.processes import wait_until
-from agentsys.runs.engine import AttemptInfo
+from agentsys.runs.attempts import AttemptInfo
 from workers import events
 from workers.celery import app
 from workers.events import AttemptEvents

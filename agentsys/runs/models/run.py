@@ -33,7 +33,7 @@ class Run(models.Model):
 
     goal = models.TextField(blank=True)
     plan = models.JSONField(null=True)  # as submitted
-    answer = models.JSONField(null=True)  # {"template": …} of the current plan; null: no template
+    answer = models.JSONField(null=True)  # {"template": …, "keys": […]} of the current plan; null: none
     plan_version = models.SmallIntegerField(default=0)  # grows whenever steps are added
     input = models.JSONField(null=True)
     model = models.CharField(max_length=200, blank=True)

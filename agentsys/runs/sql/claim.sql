@@ -1,52 +1,59 @@
 -- name: claim
--- ready -> running.  Locks one step and its run together and waits for neither, so it cannot deadlock with
--- the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP LOCKED twice; one lane
--- by equality lets the index give the order.  The run first: a busy one then costs its steps no lock.
--- The event and the run's first move go along.
+-- ready -> running for up to so many steps, one of a run.  Locks steps and their runs together and waits for none,
+-- so it cannot deadlock with the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP
+-- LOCKED twice; one lane by equality lets the index give the order.  The run first: a busy one then costs its steps
+-- no lock.  A step that was there when a worker died is claimed alone: else its next death would count for others.
+-- The events and the run's first move go along.
 WITH c AS MATERIALIZED (
-    SELECT s.id, r.id AS run_id, r.status AS run_status, r.started_at AS run_started_at
+    SELECT s.id, s.fair_key, s.crashes, r.id AS run_id, r.status AS run_status
       FROM runs_step s JOIN runs_run r ON r.id = s.run_id
      WHERE s.status = 'ready' AND s.lane = %(lane)s
      ORDER BY s.fair_key
-     LIMIT 1
+     LIMIT %(limit)s
        FOR NO KEY UPDATE OF r, s SKIP LOCKED
+), turn AS MATERIALIZED (
+    SELECT *, row_number() OVER (ORDER BY fair_key, id) AS n,
+           row_number() OVER (PARTITION BY run_id ORDER BY fair_key, id) AS of_run,
+           sum(crashes) OVER (ORDER BY fair_key, id) AS crashes_so_far
+      FROM c
 ), step AS (
     UPDATE runs_step s
-       SET status = 'running', attempt = s.attempt + 1, claim_token = %(token)s::uuid, lease_owner = %(owner)s,
-           lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
+       SET status = 'running', attempt = s.attempt + 1, claim_token = (%(tokens)s::uuid[])[turn.n],
+           lease_owner = %(owner)s, lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
            claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
-      FROM c
-     WHERE s.id = c.id AND s.status = 'ready'
+      FROM turn
+     WHERE s.id = turn.id AND s.status = 'ready' AND (turn.n = 1 OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
     RETURNING s.*
 ), run AS (
     UPDATE runs_run r
-       SET event_seq = r.event_seq + CASE WHEN c.run_status = 'queued' THEN 2 ELSE 1 END,
-           status = CASE WHEN c.run_status = 'queued' THEN 'running' ELSE r.status END,
-           reason = CASE WHEN c.run_status = 'queued' THEN '' ELSE r.reason END,
+       SET event_seq = r.event_seq + CASE WHEN turn.run_status = 'queued' THEN 2 ELSE 1 END,
+           status = CASE WHEN turn.run_status = 'queued' THEN 'running' ELSE r.status END,
+           reason = CASE WHEN turn.run_status = 'queued' THEN '' ELSE r.reason END,
            started_at = coalesce(r.started_at, clock_timestamp())
-      FROM c JOIN step ON step.id = c.id
-     WHERE r.id = c.run_id
-    RETURNING r.id, r.event_seq, r.open_steps, r.plan_version, r.status
+      FROM turn JOIN step ON step.id = turn.id
+     WHERE r.id = turn.run_id
+    RETURNING r.id, r.event_seq, r.open_steps, r.plan_version, turn.run_status
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT step.workspace_id, step.run_id, run.event_seq - 1, 'run.running', '', clock_timestamp(), '{}'::jsonb
-      FROM step, run, c WHERE c.run_status = 'queued'
+      FROM step JOIN run ON run.id = step.run_id WHERE run.run_status = 'queued'
     UNION ALL
     SELECT step.workspace_id, step.run_id, run.event_seq, 'step.started', step.key, clock_timestamp(),
            jsonb_build_object('attempt', step.attempt, 'worker', step.lease_owner)
-      FROM step, run
+      FROM step JOIN run ON run.id = step.run_id
 )
-SELECT step.*, run.open_steps AS run_open_steps, run.plan_version AS run_plan_version FROM step, run;
+SELECT step.*, run.open_steps AS run_open_steps, run.plan_version AS run_plan_version
+  FROM step JOIN run ON run.id = step.run_id ORDER BY step.fair_key, step.id;
 
 -- name: is_ready
 -- Was nothing found because there is nothing, or because the runs were busy?
 SELECT 1 AS found FROM runs_step WHERE status = 'ready' AND lane = %(lane)s LIMIT 1;
 
--- name: claimed_by_token
--- Did a claim whose answer was lost happen?
+-- name: claimed_by_tokens
+-- Did claims whose answer was lost happen?
 SELECT s.*, r.open_steps AS run_open_steps, r.plan_version AS run_plan_version
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
- WHERE s.lease_expires_at IS NOT NULL AND s.claim_token = %(token)s::uuid;
+ WHERE s.lease_expires_at IS NOT NULL AND s.claim_token = ANY(%(tokens)s::uuid[]);
 
 -- name: heartbeat
 -- running stays running: the lease of each claim this process still holds.  A token that does not come back

@@ -199,8 +199,8 @@ class Change:
 
 
 def _outputs(run: db.Row) -> dict[str, Any]:
-    keys = results.keys_of(run["answer"])
-    return {row["key"]: row["output"] for row in db.rows(SQL["ending_inputs"], run_id=run["id"], keys=keys)}
+    outputs: dict[str, Any] = db.rows(SQL["endings"], run_ids=[run["id"]])[0]["outputs"]
+    return outputs
 
 
 @contextmanager

@@ -93,36 +93,47 @@ def from_row(row: db.Row) -> Claim:
 
 
 def claim(lane: str, *, owner: str) -> Claim | None:
-    """ready -> running for the step of ``lane`` whose turn it is; None when nothing is due.
+    """ready -> running for the step of ``lane`` whose turn it is; None when nothing is due."""
+    found = claim_some(lane, owner=owner, limit=1)
+    return found[0] if found else None
 
-    One statement, one commit.  When the answer is lost with its connection, the token finds the claim.
-    Where all that is ready belongs to runs that are busy this moment, it is tried again a few times.
+
+def claim_some(lane: str, *, owner: str, limit: int, patient: bool = True) -> list[Claim]:
+    """:func:`claim` for up to ``limit`` steps whose turn it is, each of another run.
+
+    One statement, one commit.  When the answer is lost with its connection, the tokens find the claims.
+    Where all that is ready belongs to runs that are busy this moment, a ``patient`` caller tries again a few times.
     """
     for _ in range(BUSY_TRIES):
-        found = _claim_once(lane, owner)
-        if found is not None or db.row(SQL["is_ready"], lane=lane) is None:
+        found = _claim_once(lane, owner, limit)
+        if found or not patient or db.row(SQL["is_ready"], lane=lane) is None:
             return found
         time.sleep(random.uniform(0.002, 0.02))
-    return None
+    return []
 
 
-def _claim_once(lane: str, owner: str) -> Claim | None:
-    token = uuid.uuid4()
+def _claim_once(lane: str, owner: str, limit: int) -> list[Claim]:
+    tokens = [uuid.uuid4() for _ in range(limit)]
     try:
-        row = _claim(lane, owner, token)
+        rows = _claim(lane, owner, tokens)
     except (OperationalError, InterfaceError):
-        row = db.persistent(lambda: db.row(SQL["claimed_by_token"], token=token), for_s=settings.LEASE_S / 3)
-    return from_row(row) if row else None
+        rows = db.persistent(lambda: _claimed(tokens), for_s=settings.LEASE_S / 3)
+    return [from_row(row) for row in rows]
 
 
-def _claim(lane: str, owner: str, token: UUID) -> db.Row | None:
-    return db.retrying(lambda: db.row(SQL["claim"], lane=lane, owner=owner, token=token, lease_s=settings.LEASE_S))
+def _claim(lane: str, owner: str, tokens: list[UUID]) -> list[db.Row]:
+    params = {"lane": lane, "owner": owner, "tokens": tokens, "limit": len(tokens), "lease_s": settings.LEASE_S}
+    return db.retrying(lambda: db.rows(SQL["claim"], **params))
+
+
+def _claimed(tokens: list[UUID]) -> list[db.Row]:
+    return db.rows(SQL["claimed_by_tokens"], tokens=tokens)
 
 
 def by_token(token: UUID) -> Claim | None:
     """The running claim of this token, if its commit happened."""
-    row = db.row(SQL["claimed_by_token"], token=token)
-    return from_row(row) if row else None
+    rows = _claimed([token])
+    return from_row(rows[0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from agentsys.agents.plan_types import NO_ANSWER, Plan, PlanStep
 from agentsys.core import db
 from agentsys.tools.registry import ToolSpec
 
+from .. import results
 from ..models import Run
 from ..states import Lane, StepKind
 from .change import Change, jsonb
@@ -42,7 +43,7 @@ def steps_of(plan: Plan, tools: Mapping[str, ToolSpec]) -> NewSteps:
     """The rows of a checked plan."""
     rows = [_plan_row(n, step, tools) for n, step in enumerate(plan.steps)]
     edges = [{"parent": parent, "child": step.key} for step in plan.steps for parent in step.depends_on]
-    answer = None if plan.answer is NO_ANSWER else {"template": plan.answer}
+    answer = None if plan.answer is NO_ANSWER else results.stored(plan.answer)
     return NewSteps(rows, edges, answer)
 
 

@@ -1,0 +1,145 @@
+"""One attempt: a claim being done, the record of whatever came of it but a result, and who is told of it."""
+
+import logging
+import reprlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentsys.core import db
+from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound, PlanInvalid
+
+from . import dispatch, handlers, leases
+from .leases import Held
+from .store import decisions, moves
+from .store.claims import Claim, Result
+from .store.create import steps_of
+from .store.decisions import Question
+
+logger = logging.getLogger(__name__)
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptInfo:
+    """An attempt, as a task monitor shows it; ``task`` is the Celery task it counts as."""
+
+    id: str
+    task: str
+    run: str
+    step: str
+    tool: str
+    number: int
+
+
+class Observer(Protocol):
+    """Is told of every attempt; must be quick and never raise."""
+
+    def started(self, attempt: AttemptInfo) -> None: ...
+
+    def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None: ...
+
+
+class Attempt:
+    """One claim being done: the handler's work, its record, and what the observer is told of it."""
+
+    def __init__(self, held: Held, observer: Observer) -> None:
+        self.held, self._observer = held, observer
+        self._info = _info(held.claim)
+        self.runtime_s = 0.0
+
+    def do(self) -> Result | None:
+        """The result that is still to be recorded; None: all that came of it is."""
+        held = self.held
+        held.begin()
+        self._observer.started(self._info)
+        begun = time.monotonic()
+        try:
+            with db.lent():
+                outcome = handlers.HANDLERS[held.claim.kind](held)
+            held.done = True
+            self.runtime_s = time.monotonic() - begun
+            if isinstance(outcome, Result):
+                return outcome
+            with db.lent():  # away for longer than we persist: the step is tried again, not failed
+                dispatch.wake(_moved(held.claim, outcome))
+        except Exception as error:
+            self.runtime_s = time.monotonic() - begun
+            self.failed(error)
+        else:
+            self._over(ok=True, text=_short(outcome))
+        return None
+
+    def succeeded(self, result: Result) -> None:
+        self._over(ok=True, text=_SHORT.repr(result.output))
+
+    def failed(self, error: Exception) -> None:
+        """Record a failure, or that the claim is no longer ours."""
+        if not isinstance(error, AgentSysError):  # a bug of ours: its text may hold secrets, so only the log gets it
+            logger.error("step %s of run %s failed unexpectedly", *self._name(), exc_info=error)
+            error = AgentSysError()
+        if isinstance(error, LeaseLost):
+            text, lanes = f"fenced: {error.message}", _fenced(self.held.claim, error)
+        else:
+            text, lanes = f"{error.code}: {error.message}"[:500], _failed(self.held, error)
+        self._over(ok=False, text=text)
+        dispatch.wake(lanes)
+
+    def _name(self) -> tuple[str, object]:
+        return self.held.claim.key, self.held.claim.run_id
+
+    def _over(self, *, ok: bool, text: str) -> None:
+        leases.drop(self.held)
+        self._observer.ended(self._info, ok=ok, result=text, runtime_s=self.runtime_s)
+
+
+def _info(claim: Claim) -> AttemptInfo:
+    task = _TASKS.get(claim.kind, "plan")
+    return AttemptInfo(str(claim.claim_token), task, str(claim.run_id), claim.key, claim.tool, claim.attempt)
+
+
+def _moved(claim: Claim, outcome: handlers.Expand | handlers.Sleep | Question) -> Sequence[str]:
+    if isinstance(outcome, handlers.Expand):
+        return moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools))
+    if isinstance(outcome, Question):
+        decisions.ask(claim, outcome)
+        return ()
+    moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
+    return ()
+
+
+def _short(outcome: handlers.Expand | handlers.Sleep | Question) -> str:
+    if isinstance(outcome, handlers.Sleep):
+        return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
+    if isinstance(outcome, Question):
+        return f"asks a person for {outcome.kind}"
+    return _SHORT.repr(outcome.result.output)
+
+
+def _fenced(claim: Claim, error: LeaseLost) -> Sequence[str]:
+    """The result is worthless.  A step that is ours all the same (its gate stayed shut) goes to the next."""
+    logger.warning(
+        "attempt %d of step %s of run %s was fenced: %s", claim.attempt, claim.key, claim.run_id, error.message
+    )
+    try:
+        return moves.give_back(claim.id, claim.run_id, claim.claim_token, why="released")
+    except NotFound:  # deleted
+        return ()
+
+
+def _failed(held: Held, error: AgentSysError) -> Sequence[str]:
+    try:
+        return moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error)))
+    except (LeaseLost, NotFound):
+        logger.info("the failure of step %s came after its lease", held.claim.key)
+        return ()
+
+
+def _reason(claim: Claim, error: AgentSysError) -> str:
+    """The run's reason, should it fail for this."""
+    if isinstance(error, GoalNotPlannable | PlanInvalid):
+        return "plan"
+    return {"tool": "tool", "wait": "error", "ask": "error"}.get(claim.kind, "model")
