@@ -149,7 +149,7 @@ def _database(url: str) -> dict[str, Any]:
         options["pool"] = {"min_size": 0, "max_size": ENV.db_pool_size, "timeout": 60, "max_idle": 60}
         options["pool"] |= {"reconnect_timeout": pool.RECONNECT_TIMEOUT_S, "reconnect_failed": pool.keep_trying}
     return {
-        "ENGINE": "django_prometheus.db.backends.postgresql",
+        "ENGINE": "agentsys.core.postgresql",
         **{django: str(part.get(libpq, "")) for libpq, django in names.items()},
         "CONN_MAX_AGE": 0 if pooled else None,
         "CONN_HEALTH_CHECKS": True,
