@@ -7,7 +7,9 @@ import re
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ from agentsys.infrastructure.processes import Process, SetupFailed, free_port, w
 
 PORT_TRIES = 5
 ERROR_LINE = re.compile(r"FATAL|PANIC|CRITICAL|ERROR|[Ee]rror\b.*:|Fatal")
-ORPHANS_S = 1.0
+ORPHANS_S = 0.5
 ORPHANS_KILLED_S = 10.0
+LOOK_FOR_ORPHANS_EVERY_S = 0.05  # each look reads every process of the machine
 
 
 def write_private(path: Path, content: str) -> None:
@@ -73,20 +76,38 @@ class Server:
         Raises:
             SetupFailed: with one line that says why.
         """
-        try:
+        with self._stopped_on_error():
             self._prepare()
             for _ in range(PORT_TRIES):
                 self.port = self._choose_port()
                 if self._try_start(timeout_s):
                     return self.url
+            raise SetupFailed(f"{self.name} found no free port on 127.0.0.1 in {PORT_TRIES} tries")
+
+    def restart(self) -> None:
+        """Start again at the same address after a crash; returns when the process is there, ready or not.
+
+        Whoever looks after others, too, must not wait for a recovery.
+
+        Raises:
+            SetupFailed: with one line that says why.
+        """
+        with self._stopped_on_error():
+            self._prepare()
+            self.port = self._choose_port()
+            self.process = self.make_process()
+            self.process.start()
+
+    @contextmanager
+    def _stopped_on_error(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             self.stop()
             raise SetupFailed(f"{self.name} cannot be started: {error}") from error
         except BaseException:
             self.stop()
             raise
-        self.stop()
-        raise SetupFailed(f"{self.name} found no free port on 127.0.0.1 in {PORT_TRIES} tries")
 
     def _prepare(self) -> None:
         self.data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -202,11 +223,12 @@ class Server:
         destroy it; PostgreSQL's children outlive their main process, for long if they are busy.
         Killing them costs a recovery and loses nothing that was committed.
         """
-        if wait_until(lambda: not self._orphans(), timeout_s=ORPHANS_S):
+        gone = partial(wait_until, lambda: not self._orphans(), every_s=LOOK_FOR_ORPHANS_EVERY_S)
+        if gone(timeout_s=ORPHANS_S):
             return
         for process in self._orphans():
             on_gone(process.kill)
-        if not wait_until(lambda: not self._orphans(), timeout_s=ORPHANS_KILLED_S):
+        if not gone(timeout_s=ORPHANS_KILLED_S):
             raise SetupFailed(f"processes of an earlier {self.name} on {self.data} do not end")
 
     def _orphans(self) -> list[psutil.Process]:

@@ -130,6 +130,10 @@ class Process:
             raise SetupFailed(f"{self.name} cannot be started: {error}") from error
         self._feed()
 
+    def restart(self) -> None:
+        """As ``start``; the name under which servers, too, are started again."""
+        self.start()
+
     def _spawn(self, log: int) -> "subprocess.Popen[bytes]":
         launch = [sys.executable, "-I", "-S", str(LAUNCHER)]
         tie = [str(os.getpid()), str(int(self.death_signal)), self.user or "-"]

@@ -83,7 +83,7 @@ class Supervisor:
             self._cut_logs()
 
     def _look_after_children(self) -> None:
-        self._interruptible = True  # PostgreSQL's recovery may take a while
+        self._interruptible = True  # what a killed PostgreSQL left may take a while to end
         told = [line for keeper in self.keepers if (line := keeper.look())]
         self._interruptible = False
         for line in told:

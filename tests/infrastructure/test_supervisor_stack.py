@@ -15,6 +15,7 @@ from subprocess import PIPE, STDOUT, run
 import psutil
 import pytest
 
+from agentsys.core import procs
 from agentsys.infrastructure.embedded import scratch
 from agentsys.infrastructure.processes import free_port, wait_until
 from tests.support.stack import ROOT, UP_S, Up, environment
@@ -22,8 +23,7 @@ from tests.support.stack import ROOT, UP_S, Up, environment
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
 NAMES = ["flower", "postgres", "redis", "web", *(f"worker-{it}" for it in ("compute", "model", "network", "system"))]
-RESTART_S = 2.0
-BUSY = 4  # alone it is within RESTART_S; beside other tests on two cores PostgreSQL's recovery takes longer
+RESTART_S, READY_S = 2.0, 60.0
 
 
 def get(url: str, path: str, *, method: str = "GET", login: str = "") -> int:
@@ -37,6 +37,13 @@ def get(url: str, path: str, *, method: str = "GET", login: str = "") -> int:
         return 0
     finally:
         connection.close()
+
+
+def started_at(pid: int) -> float:
+    """Seconds of CLOCK_BOOTTIME; fails for a process that has ended."""
+    ticks = procs.of(pid).start
+    assert ticks
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture(scope="module")
@@ -82,19 +89,36 @@ def test_a_second_up_in_the_same_folder_is_one_clear_line(up: Up) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_killed_process_is_there_again_within_two_seconds(up: Up, name: str) -> None:
+def test_a_killed_process_is_started_again_within_two_seconds(up: Up, name: str) -> None:
+    """From the kill to the start of the new process, both as the kernel dates them.  When that is ready (an
+    import, a recovery) depends on the machine, and is waited for by itself."""
     before = up.endpoints
     pid = before["processes"][name]
+    killed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
     os.kill(pid, signal.SIGKILL)
-    killed_at = time.monotonic()
 
-    assert wait_until(lambda: up.endpoints["processes"][name] != pid, timeout_s=BUSY * RESTART_S)
-    assert time.monotonic() - killed_at < BUSY * RESTART_S
+    assert wait_until(lambda: up.endpoints["processes"][name] != pid, timeout_s=READY_S)
     after = up.endpoints
-    assert psutil.pid_exists(after["processes"][name])
+    assert started_at(after["processes"][name]) - killed_at < RESTART_S
     others = {other: it for other, it in before["processes"].items() if other != name}
     assert after == {**before, "processes": {**others, name: after["processes"][name]}}
-    assert wait_until(lambda: get(after["api"], "/readyz") == 200, timeout_s=30)
+    assert wait_until(lambda: get(after["api"], "/readyz") == 200, timeout_s=READY_S)
+
+
+def test_processes_killed_together_are_all_started_again_within_two_seconds(up: Up) -> None:
+    """PostgreSQL's recovery keeps nobody waiting who is started after it."""
+    before = up.endpoints["processes"]
+    killed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+    for pid in before.values():
+        os.kill(pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        return not set(up.endpoints["processes"].values()) & set(before.values())
+
+    assert wait_until(replaced, timeout_s=READY_S)
+    late = {name: started_at(pid) - killed_at for name, pid in up.endpoints["processes"].items()}
+    assert {name: took_s for name, took_s in late.items() if took_s >= RESTART_S} == {}
+    assert wait_until(lambda: get(up.endpoints["api"], "/readyz") == 200, timeout_s=READY_S)
 
 
 def test_all_ends_in_order_and_the_next_start_keeps_the_password(up: Up) -> None:
