@@ -9,6 +9,7 @@ from django.test import TransactionTestCase
 
 from agentsys.accounts.models import Membership, Role, User, Workspace
 from agentsys.agents.models import Agent, AgentVersion
+from agentsys.infrastructure.embedded import Redis, scratch
 from agentsys.runs import services
 from agentsys.runs.models import Run, Step
 from agentsys.runs.submission import Submission
@@ -35,6 +36,16 @@ def _quickly_emptied() -> Iterator[None]:
 def no_bell(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody hears a bell."""
     monkeypatch.setattr(django_settings, "DISPATCHER", "tests.support.worker.silent")
+
+
+@pytest.fixture
+def own_redis(settings: Any) -> Iterator[Redis]:
+    """A Redis that the test may kill, for the hints of this process."""
+    with scratch() as folder:
+        server = Redis(folder)
+        settings.REDIS_URL = server.start()
+        yield server
+        server.stop()
 
 
 @pytest.fixture

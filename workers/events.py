@@ -1,5 +1,7 @@
 """Every attempt is a task in Flower: its events, sent by Celery's own dispatcher, in batches.
 
+Where an attempt begins or ends a run has new events, so those who follow it get a hint here, too.
+
 The engine calls :meth:`AttemptEvents.started` and ``ended`` in the middle of its work, so they only
 append to a bounded list (about 1 µs).  One thread a process makes events of it and publishes many
 with one command.  While Redis is away the newest ``MAX_WAITING`` are kept and the older ones dropped.
@@ -14,6 +16,7 @@ from typing import Any
 
 from celery.events import EventDispatcher
 
+from agentsys.runs import dispatch
 from agentsys.runs.attempts import AttemptInfo
 from workers.celery import app
 
@@ -47,6 +50,7 @@ class AttemptEvents:
         self._thread.start()
 
     def started(self, attempt: AttemptInfo) -> None:
+        dispatch.changed(attempt.run)
         now = time.time()
         self._open[attempt.id] = (attempt, now)
         called = {"run": str(attempt.run), "step": attempt.step, "tool": attempt.tool}
@@ -66,6 +70,7 @@ class AttemptEvents:
 
     def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
         """``result`` is a short text: what came out, or the error."""
+        dispatch.changed(attempt.run)
         self._open.pop(attempt.id, None)
         fields: dict[str, Any] = {"uuid": attempt.id, "timestamp": time.time(), "runtime": runtime_s}
         fields["result" if ok else "exception"] = result[:MAX_TEXT_CHARS]

@@ -5,7 +5,7 @@ for one request with ``X-Workspace: slug``; from anybody else another workspace 
 refused.  One query asks for the user, the role, the workspace and the session together.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, cast
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
@@ -44,13 +44,31 @@ def access_of(claims: Mapping[str, object], workspace: str | None = None) -> Acc
         AuthenticationFailed: the user or the session is no longer good.
         Forbidden: another workspace is named than this user may enter.
     """
-    if not workspace:
-        return tokens.find(claims)
-    found = tokens.find(claims, workspace=workspace if workspace.isprintable() else " ")
-    theirs = str(found.workspace_id) == claims.get("workspace")
-    if found.workspace_id is None or not (theirs or found.user.is_superuser):
+    found = tokens.find(claims, workspace=_slug(workspace))
+    if workspace and not _may_enter(found, claims):
         raise Forbidden(f"{WORKSPACE_HEADER} names a workspace that this session is not for.")
     return found
+
+
+def who_may(action: str, asked: Sequence[tuple[Mapping[str, object], str]]) -> list[bool]:
+    """Whether each pair of valid claims and named workspace ("": none) still permits an action.  One query."""
+    found = tokens.find_all([(claims, _slug(workspace)) for claims, workspace in asked])
+    return [
+        access is not None and (not workspace or _may_enter(access, claims)) and access.allows(action)
+        for access, (claims, workspace) in zip(found, asked, strict=True)
+    ]
+
+
+def _slug(workspace: str | None) -> str | None:
+    if not workspace:
+        return None
+    return workspace if workspace.isprintable() else " "
+
+
+def _may_enter(access: Access, claims: Mapping[str, object]) -> bool:
+    """Whether a workspace named by the request is the session's, or its user one who may name any."""
+    theirs = str(access.workspace_id) == claims.get("workspace")
+    return access.workspace_id is not None and (theirs or access.user.is_superuser)
 
 
 def bearer(request: Request) -> bytes | None:

@@ -1,42 +1,51 @@
-"""A run's events for those who follow it: read from PostgreSQL after a seq, again and again.
+"""A run's events for those who read them: from PostgreSQL, after a seq; hub.py reads for those who follow."""
 
-Nobody tells a follower to look: one query each ``POLL_S`` a follower, on the index that the events are
-ordered by, finds what is new.
-"""
-
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC
 from typing import Any
 from uuid import UUID
 
-from asgiref.sync import sync_to_async
-from django.db import connection
+from agentsys.core import db
 
 from .models import Event, Run
 from .states import RUN_FINAL
+from .store.sql import SQL
 
-#: A follower looks this often.
-POLL_S = 0.5
-#: Every so many empty polls a follower asks whether there is anything left to wait for.
-ASK_EVERY = 20
 MAX_BATCH = 500
-FINAL_TYPES = frozenset(f"run.{status}" for status in RUN_FINAL)
+#: A look reads about so many events, shared between those whom it reads for; but so many for each at least.
+MAX_READ, LEAST_READ = 4_000, 8
+#: At most so many for one of them, which is what a reader that does not read makes us keep.
+MAX_EACH = 200
+
+#: A run, and the last seq of it that was seen.
+Place = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The next events after a place; ``more`` may follow at once, or nothing ever (``over``)."""
+
+    events: Sequence[dict[str, Any]]
+    more: bool
+    over: bool
 
 
 def events(run_id: UUID, *, after: int = 0, limit: int = MAX_BATCH) -> list[dict[str, Any]]:
     """Events with a seq above ``after``, in order: {seq, type, step, at, data}.  Costs one query."""
     rows = Event.objects.filter(run_id=run_id, seq__gt=after).order_by("seq")
-    return [
-        {
-            "seq": event.seq,
-            "type": event.type,
-            "step": event.step or None,
-            "at": event.at.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            "data": event.data,
-        }
-        for event in rows[: min(limit, MAX_BATCH)]
-    ]
+    return [shown(row) for row in rows.values("seq", "type", "step", "at", "data")[: min(limit, MAX_BATCH)]]
+
+
+def shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of events as everybody sees it."""
+    return {
+        "seq": row["seq"],
+        "type": row["type"],
+        "step": row["step"] or None,
+        "at": row["at"].astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "data": row["data"],
+    }
 
 
 def is_over(run_id: UUID, *, after: int) -> bool:
@@ -48,30 +57,17 @@ def is_over(run_id: UUID, *, after: int) -> bool:
     return run is None or (run["status"] in RUN_FINAL and run["event_seq"] <= after)
 
 
-async def follow(run_id: UUID, after: int = 0) -> AsyncIterator[list[dict[str, Any]]]:
-    """Batches of events as they come, an empty one each POLL_S without; ends after the run's last event.
-
-    Holds no connection between reads.
-    """
-    read = sync_to_async(_read, thread_sensitive=False)
-    silent = 0
-    while True:
-        batch, over = await read(run_id, after, ask=silent % ASK_EVERY == 0)
-        yield batch
-        if over or any(event["type"] in FINAL_TYPES for event in batch):
-            return
-        if batch:
-            after = batch[-1]["seq"]
-        else:
-            silent += 1
-        if len(batch) < MAX_BATCH:
-            await asyncio.sleep(POLL_S)
+def news(places: Sequence[Place]) -> list[News]:
+    """What is new at each place, in their order.  Costs one query for all."""
+    most = min(MAX_EACH, max(LEAST_READ, MAX_READ // max(1, len(places))))
+    found: list[list[db.Row]] = [[] for _ in places]
+    runs, after = [run for run, _ in places], [seq for _, seq in places]
+    for row in db.rows(SQL["news"], runs=runs, after=after, most=most):
+        found[row["n"] - 1].append(row)
+    return [_news(rows, most) for rows in found]
 
 
-def _read(run_id: UUID, after: int, *, ask: bool) -> tuple[list[dict[str, Any]], bool]:
-    """The events, and whether there will be no more; that is found out only when there are none and ``ask``."""
-    try:
-        batch = events(run_id, after=after)
-        return batch, ask and not batch and is_over(run_id, after=after)
-    finally:
-        connection.close()
+def _news(rows: Sequence[db.Row], most: int) -> News:
+    new = [shown(row) for row in rows if row["seq"] is not None]
+    more = len(new) == most
+    return News(new, more, over=rows[0]["ended"] and not more)

@@ -19,6 +19,7 @@ from agentsys.core.errors import AgentSysError, NotFound
 from agentsys.runs import results
 from agentsys.runs.told import told
 
+from .. import dispatch
 from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepStatus
 from .claims import Result
 from .sql import SQL
@@ -170,6 +171,13 @@ class Change:
                 SQL["insert_events"], workspace_id=run["workspace_id"], run_id=run["id"], events=Jsonb(self._events)
             )
 
+    def tell(self) -> None:
+        """After the commit: hints to those who follow the run, and to the workers of a run that now stops."""
+        if self._events:
+            dispatch.changed(self.run["id"])
+        if self._cancelling and not self.is_final:
+            dispatch.stopping(self.run["id"])
+
     def _settle(self) -> None:
         run = self.run
         if run["open_steps"] == 0:
@@ -217,3 +225,4 @@ def locked(run_id: UUID) -> Iterator[Change]:
         change = Change(row)
         yield change
         change.save()
+    change.tell()
