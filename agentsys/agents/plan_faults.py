@@ -86,9 +86,22 @@ def check_storable(data: Any, path: str, faults: Faults) -> None:
     except PayloadTooLarge:
         message = f"A plan has at most {MAX_PLAN_BYTES:,} bytes; send data as input or files."
         faults.fatal(path, "too_large", message)
-    _check_value(data, path, faults, 0)
+    if not _is_sound(data, 0):
+        _check_value(data, path, faults, 0)
     if len(faults) > before:  # such text must not reach a message either
         faults.raise_any()
+
+
+def _is_sound(value: Any, depth: int) -> bool:
+    """Whether :func:`_check_value` would find nothing: nearly always, and most of its cost are the paths."""
+    if depth > MAX_DEPTH:
+        return False
+    kind = type(value)
+    if kind is dict:
+        return not any(map(_key_fault, value)) and all(_is_sound(part, depth + 1) for part in value.values())
+    if kind is list:
+        return all(_is_sound(part, depth + 1) for part in value)
+    return not _scalar_fault(value)
 
 
 def _check_value(value: Any, path: str, faults: Faults, depth: int) -> None:
@@ -97,16 +110,20 @@ def _check_value(value: Any, path: str, faults: Faults, depth: int) -> None:
     if isinstance(value, dict):
         for key, part in value.items():
             below = join_path(path, key)
-            if not isinstance(key, str):
-                faults.add(path, "bad_value", "Keys of an object must be texts.")
-            elif reason := _text_fault(key):
-                faults.add(path, "bad_value", f"A key {reason}; remove it.")
+            if reason := _key_fault(key):
+                faults.add(path, "bad_value", reason)
             _check_value(part, below, faults, depth + 1)
     elif isinstance(value, list):
         for index, part in enumerate(value):
             _check_value(part, f"{path}[{index}]", faults, depth + 1)
     elif reason := _scalar_fault(value):
         faults.add(path, "bad_value", f"The value {reason}; remove it.")
+
+
+def _key_fault(key: Any) -> str:
+    if not isinstance(key, str):
+        return "Keys of an object must be texts."
+    return f"A key {reason}; remove it." if (reason := _text_fault(key)) else ""
 
 
 def _scalar_fault(value: Any) -> str:

@@ -38,6 +38,8 @@ class Draft:
 
 def collect(template: Any, path: str, draft: Draft, reading: Reading) -> None:
     """Note the references of a template, and what is wrong with them."""
+    if not template:
+        return
     try:
         found = references.inspect(template, path, max_work=reading.work_left)
     except PayloadTooLarge as error:

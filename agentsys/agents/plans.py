@@ -45,6 +45,7 @@ _FIELDS: dict[str, frozenset[str]] = {
     "ask": _COMMON | {"objective", "arguments", "expires_s"},
 }
 _ALL_FIELDS = frozenset().union(*_FIELDS.values())
+_FOREIGN = {kind: sorted(_ALL_FIELDS - fields) for kind, fields in _FIELDS.items()}
 #: In the contract, but nothing can run them yet.
 _UNAVAILABLE = ("act", "delegate")
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
@@ -158,7 +159,7 @@ def _kind(fields: Fields) -> str:
 
 def _check_fit(fields: Fields, kind: str) -> None:
     via_tool = kind == "wait" and fields.raw.get("tool") == "wait"
-    for name in sorted(_ALL_FIELDS - _FIELDS[kind]):
+    for name in _FOREIGN[kind]:
         if fields.given(name) and not (via_tool and name == "tool"):
             message = f"A step of kind {kind} takes no {name}; leave it out or choose another kind."
             fields.fault(name, "field_not_allowed", message)

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from agentsys.agents import services
 from agentsys.agents.definition import Definition
 from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.api.fields import Body, Object, Text, checked
+from agentsys.api.fields import Body, Object, Text, checked, shown
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
@@ -115,18 +115,18 @@ class Agents(AgentViews):
         given = checked(NewAgent, request.data)
         definition = Definition(**{name: given.pop(name) for name in _DEFINITION})
         made = services.create_agent(workspace_id=self.workspace_id, definition=definition, **given)
-        return Response(AgentOut(made).data, status=status.HTTP_201_CREATED)
+        return Response(shown(AgentOut, made), status=status.HTTP_201_CREATED)
 
     @extend_schema(operation_id="agents_retrieve", tags=["agents"], responses=AgentOut)
     def retrieve(self, request: Request, slug: str) -> Response:
         """One agent with its current version."""
-        return Response(AgentOut(self.agent(slug)).data)
+        return Response(shown(AgentOut, self.agent(slug)))
 
     @extend_schema(operation_id="agents_update", tags=["agents"], request=AgentChange, responses=AgentOut)
     def partial_update(self, request: Request, slug: str) -> Response:
         """Rename an agent, or choose another of its versions for new runs."""
         found = self.agent(slug)
-        return Response(AgentOut(services.change_agent(found, **checked(AgentChange, request.data))).data)
+        return Response(shown(AgentOut, services.change_agent(found, **checked(AgentChange, request.data))))
 
     @extend_schema(operation_id="agents_delete", tags=["agents"], responses={204: None})
     def destroy(self, request: Request, slug: str) -> Response:
@@ -156,7 +156,7 @@ class Versions(AgentViews):
         found = self.agent(slug)
         definition = Definition(**checked(NewVersion, request.data))
         made = services.add_version(found, definition=definition)
-        return Response(VersionOut(made).data, status=status.HTTP_201_CREATED)
+        return Response(shown(VersionOut, made), status=status.HTTP_201_CREATED)
 
     @extend_schema(operation_id="versions_retrieve", tags=["agents"], responses=VersionOut)
     def retrieve(self, request: Request, slug: str, number: int) -> Response:
@@ -164,4 +164,4 @@ class Versions(AgentViews):
         found = self.agent(slug).versions.filter(number=number).first()
         if found is None:
             raise NotFound
-        return Response(VersionOut(found).data)
+        return Response(shown(VersionOut, found))

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.agents.services import DEFAULT_SLUG
-from agentsys.api.fields import Body, Object, Text, checked
+from agentsys.api.fields import Body, Object, Text, checked, shown
 from agentsys.api.pages import NewestFirst, invalid
 from agentsys.api.steps import StepOut
 from agentsys.api.views import WorkspaceViews
@@ -202,17 +202,17 @@ class Runs(RunViews):
         headers = {"Location": f"{request.path.rstrip('/')}/{run.pk}"}
         if replayed:
             headers["Idempotent-Replayed"] = "true"
-        return Response(RunOut(run).data, status=status.HTTP_202_ACCEPTED, headers=headers)
+        return Response(shown(RunOut, run), status=status.HTTP_202_ACCEPTED, headers=headers)
 
     @extend_schema(operation_id="runs_retrieve", tags=["runs"], responses=RunOut)
     def retrieve(self, request: Request, run_id: UUID) -> Response:
         """One run."""
-        return Response(RunOut(self.run(run_id)).data)
+        return Response(shown(RunOut, self.run(run_id)))
 
     @extend_schema(operation_id="runs_cancel", tags=["runs"], request=None, responses=RunOut)
     def cancel(self, request: Request, run_id: UUID) -> Response:
         """Stop a run: no step starts any more, the running ones end.  409 when it has finished."""
-        return Response(RunOut(services.cancel(self.run(run_id), user=self.user)).data)
+        return Response(shown(RunOut, services.cancel(self.run(run_id), user=self.user)))
 
     @extend_schema(
         operation_id="steps_resolve",
@@ -224,4 +224,4 @@ class Runs(RunViews):
     def resolve(self, request: Request, run_id: UUID, key: str) -> Response:
         """Decide what became of an unsafe call whose end nobody saw (status waiting, reason outcome_unknown)."""
         run, decision = self.run(run_id), checked(Resolution, request.data)
-        return Response(StepOut(services.resolve(run, key, user=self.user, **decision)).data)
+        return Response(shown(StepOut, services.resolve(run, key, user=self.user, **decision)))

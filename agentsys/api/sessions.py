@@ -18,7 +18,7 @@ from agentsys.accounts import access, policy
 from agentsys.accounts.models import Membership, Role, User, Workspace
 from agentsys.api import attempts, tokens
 from agentsys.api.auth import ANYBODY, WorkspaceJWTAuthentication
-from agentsys.api.fields import Body, Text, checked
+from agentsys.api.fields import Body, Text, checked, shown
 from agentsys.api.views import METHODS, WorkspaceViews
 from agentsys.core.errors import Forbidden
 
@@ -133,4 +133,4 @@ class Me(WorkspaceViews):
             "permissions": sorted(filter(self.access.allows, policy.ACTIONS)),
             "memberships": user.memberships.select_related("workspace").order_by("created_at", "id"),
         }
-        return Response(MeOut(found).data)
+        return Response(shown(MeOut, found))

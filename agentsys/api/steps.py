@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agentsys.api.fields import shown
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
@@ -93,7 +94,7 @@ class Steps(PartsOfRun):
         found = Step.objects.filter(run_id=run_id, key=key).first()
         if found is None:
             raise NotFound
-        return Response(StepOut(found).data)
+        return Response(shown(StepOut, found))
 
 
 class Files(PartsOfRun):

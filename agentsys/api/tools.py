@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agentsys.api.fields import shown
 from agentsys.api.schema import pages_of
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound, ToolUnknown
@@ -40,6 +41,6 @@ class Tools(WorkspaceViews):
     def retrieve(self, request: Request, name: str) -> Response:
         """One tool."""
         try:
-            return Response(ToolOut(registry.get(name)).data)
+            return Response(shown(ToolOut, registry.get(name)))
         except ToolUnknown as error:
             raise NotFound(error.message) from None

@@ -1,4 +1,4 @@
-"""The content security policy of the admin's own pages.
+"""The content security policy, and that of the admin's own pages.
 
 Unfold's Alpine evaluates expressions and sets inline styles.  What that needs is allowed where the
 admin's pages are, and nowhere else: an unknown address below the same path stays strict.
@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction
+from csp.constants import HEADER
+from csp.middleware import CheckableLazyObject, CSPMiddleware
+from csp.utils import build_policy
 from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
@@ -16,6 +19,21 @@ from django.utils.decorators import sync_and_async_middleware
 Handler = Callable[[HttpRequest], Any]
 #: A page, or a form with its faults; other answers are plain error pages or none.
 ITS_OWN_PAGES = (200, 422)
+
+
+class PolicyMiddleware(CSPMiddleware):
+    """django-csp's, but the policy of an answer that asks for nothing of its own is built once, not each time."""
+
+    def __init__(self, get_response: Handler) -> None:
+        super().__init__(get_response)
+        self._plain = build_policy()
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if hasattr(request, "_csp_nonce") or any(name.startswith("_csp") for name in vars(response)):
+            return super().process_response(request, response)
+        response.headers.setdefault(HEADER, self._plain)
+        request.csp_nonce = CheckableLazyObject(self._csp_nonce_post_response)  # type: ignore[attr-defined]
+        return response
 
 
 @sync_and_async_middleware
