@@ -15,10 +15,10 @@ from .leases import Held
 from .store import claims, complete, moves
 from .store.claims import Claim, Completion, Result
 
-#: A step that takes no longer than this may share its commit, and a claim, with steps of other runs.
+#: Steps that take no longer than this on average share their claims and commits with those of other runs.
 QUICK_S = 0.002
 #: A result waits no longer than this for others to be recorded with …
-LINGER_S = 0.005
+LINGER_S = 0.01
 #: … and when the step under way takes this long, another thread sees to what waits for it.
 STUCK_S = 0.1
 #: A lane that had too little for a turn is not asked again for this long while the turn has work.
@@ -78,7 +78,7 @@ class _Turn:
         self._lock = threading.Lock()  # ``relieve`` is another thread's
         self._todo: deque[Held] = deque()
         self._done: list[_Done] = []
-        self._size, self._quick = 1, True
+        self._size, self._work_s = 1, 0.0
         self._recorded_at = self._begun_at = time.monotonic()
         self._dry_until = 0.0
         self.count = 0
@@ -98,7 +98,7 @@ class _Turn:
         attempt = Attempt(held, self._observer)
         result = attempt.do()
         self.count += 1
-        self._quick = self._quick and attempt.runtime_s <= QUICK_S
+        self._work_s += attempt.runtime_s
         if result is None:
             return
         with self._lock:
@@ -134,8 +134,9 @@ class _Turn:
         self._recorded_at = time.monotonic()
         if not done:
             return
-        self._size = min(2 * self._size, complete.MAX_BATCH) if self._quick else 1
-        self._quick = True
+        quick = self._work_s <= QUICK_S * len(done)
+        self._size = min(2 * self._size, complete.MAX_BATCH) if quick else 1
+        self._work_s = 0.0
         room = max(0, self._size - len(self._todo)) if self._more() else 0
         self._hold(_record(done, claim_next=room))
 
