@@ -11,7 +11,17 @@ from agentsys.accounts.models import Role
 _ADDED: Mapping[Role, frozenset[str]] = {
     Role.VIEWER: frozenset({"runs.read", "agents.read", "tools.read", "workers.read"}),
     Role.OPERATOR: frozenset(
-        {"runs.submit", "runs.cancel", "runs.resolve", "runs.pause", "runs.resume", "approvals.decide"}
+        {
+            "runs.submit",
+            "runs.cancel",
+            "runs.resolve",
+            "runs.pause",
+            "runs.resume",
+            "runs.retry",
+            "runs.fork",
+            "runs.message",
+            "approvals.decide",
+        }
     ),
     Role.AUTHOR: frozenset({"agents.write"}),
     Role.ADMIN: frozenset({"members.read", "members.write"}),

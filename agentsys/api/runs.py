@@ -168,6 +168,14 @@ class RunViews(WorkspaceViews):
         return found
 
 
+def recorded(run: Run, runs: str, *, replayed: bool) -> Response:
+    """The answer to whatever made a run; ``runs`` is the address of all of them."""
+    headers = {"Location": f"{runs}/{run.pk}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return Response(shown(RunOut, run), status=status.HTTP_202_ACCEPTED, headers=headers)
+
+
 class Runs(RunViews):
     permits: ClassVar[Mapping[str, str]] = {
         "list": "runs.read",
@@ -199,10 +207,7 @@ class Runs(RunViews):
             request=Submission(**checked(SubmitRun, request.data)),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
-        headers = {"Location": f"{request.path.rstrip('/')}/{run.pk}"}
-        if replayed:
-            headers["Idempotent-Replayed"] = "true"
-        return Response(shown(RunOut, run), status=status.HTTP_202_ACCEPTED, headers=headers)
+        return recorded(run, request.path.rstrip("/"), replayed=replayed)
 
     @extend_schema(operation_id="runs_retrieve", tags=["runs"], responses=RunOut)
     def retrieve(self, request: Request, run_id: UUID) -> Response:

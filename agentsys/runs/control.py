@@ -1,11 +1,21 @@
-"""Use cases of run control: pause, resume.  REST and admin call these; ``services`` has submit and cancel."""
+"""Use cases of run control: pause, resume, retry.  REST and admin call these; ``services`` has submit and cancel."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from agentsys.accounts.models import User
+from agentsys.core import db
 from agentsys.core.errors import InvalidTransition
+from agentsys.core.ids import uuid7
 
 from . import dispatch, services
 from .models import Run
-from .store import control
+from .states import RunStatus, StepKind
+from .store import control, derive
+from .store.change import jsonb
+from .store.derive import Derived
 
 
 def pause(run: Run, *, user: User | None = None) -> Run:
@@ -34,6 +44,81 @@ def resume(run: Run, *, user: User | None = None) -> Run:
     return services.get(run.workspace_id, run.pk)
 
 
+def retry(run: Run, *, user: User | None = None, idempotency_key: str = "") -> tuple[Run, bool]:
+    """A new run in which everything that has succeeded is kept and the rest starts anew.
+
+    Returns:
+        The new run, and whether it was there before (by the key).
+
+    Raises:
+        InvalidTransition: the run has not ended, has succeeded, or nothing of it could be done again.
+        InvalidInput, IdempotencyKeyReused: the key is none, or belongs to another request.
+    """
+    digest = digest_of("retry", run.pk)
+    if known := known_by(run, idempotency_key, digest):
+        return known, True
+    run = services.get(run.workspace_id, run.pk)  # as it is now, with all its columns
+    if run.status not in (RunStatus.FAILED, RunStatus.CANCELLED):
+        raise _refused(run, "Only a failed or cancelled run is retried; fork any other.")
+    steps = derive.origin_steps(run.pk)
+    derived = derive.derive(run.pk, steps, redo=())
+    if not derived.again:  # all is well but the result: whatever wrote it writes again
+        derived = derive.derive(run.pk, steps, redo=_last_answers(steps))
+    if not derived.again:
+        raise _refused(run, "Every step has succeeded, so a retry would end the same; fork the run instead.")
+    return make(run, derived, user=user, key=idempotency_key, digest=digest, told={"retry_of": str(run.pk)})
+
+
+def _last_answers(steps: Sequence[db.Row]) -> list[str]:
+    needed = {parent for step in steps for parent in step["depends_on"]}
+    return [step["key"] for step in steps if step["kind"] == StepKind.ANSWER and step["key"] not in needed]
+
+
 def _refused(run: Run, message: str) -> InvalidTransition:
     run.refresh_from_db(fields=["status"])
     return InvalidTransition(message, run_id=str(run.pk), status=run.status)
+
+
+# --- Runs made from runs -----------------------------------------------------------------
+def digest_of(*request: Any) -> str:
+    """SHA-256 of what a derived run was asked for with."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def known_by(origin: Run, key: str, digest: str) -> Run | None:
+    """The run that the same request has made under this Idempotency-Key.
+
+    Raises:
+        InvalidInput, IdempotencyKeyReused: the key is none, or belongs to another request.
+    """
+    services.check_key(key)
+    return services.replayed(origin.workspace_id, key, digest) if key else None
+
+
+def make(
+    origin: Run, derived: Derived, *, user: User | None, key: str, digest: str, told: Mapping[str, Any], **other: Any
+) -> tuple[Run, bool]:
+    """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value)."""
+    values = {**_values(origin), **other, "forked_from_step": derived.first}
+    values |= {"created_by_id": user.pk if user else None, "idempotency_key": key or None, "request_digest": digest}
+    run = db.retrying(lambda: derive.insert(values, derived, **told))
+    if run is None:  # somebody was faster with the same key
+        return cast(Run, services.replayed(origin.workspace_id, key, digest)), True
+    dispatch.wake(derived.lanes())
+    run.agent_version = origin.agent_version
+    return run, False
+
+
+def _values(origin: Run) -> dict[str, Any]:
+    asked_s = (origin.deadline_at - origin.created_at).total_seconds() if origin.deadline_at else None
+    same = ("workspace_id", "agent_version_id", "depth", "goal", "model", "effects", "priority")
+    documents = ("plan", "input", "output_schema", "labels", "limits")
+    return {
+        **{name: getattr(origin, name) for name in same},
+        **{name: jsonb(getattr(origin, name)) for name in documents},
+        "id": uuid7(),
+        "parent_run_id": origin.pk,
+        "parent_step": None,
+        "deadline_at": None,
+        "deadline_s": asked_s,
+    }

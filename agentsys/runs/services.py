@@ -51,16 +51,16 @@ def submit(
         NotFound: the workspace has no such agent.
         IdempotencyKeyReused: the key belongs to another request.
     """
-    _check_key(idempotency_key)
+    check_key(idempotency_key)
     submission.check(request)
-    if idempotency_key and (known := _replayed(workspace_id, idempotency_key, request)):
+    if idempotency_key and (known := replayed(workspace_id, idempotency_key, request.digest())):
         return known, True  # first of all: the plan may name tools that are gone by now
     version = _current_version(workspace_id, request.agent)
     steps = _first_steps(request, version)
     values = _values(request, version, user, idempotency_key)
     run = _insert(values, steps, request.files)
     if run is None:  # somebody was faster with the same key
-        return cast(Run, _replayed(workspace_id, idempotency_key, request)), True
+        return cast(Run, replayed(workspace_id, idempotency_key, request.digest())), True
     dispatch.wake(steps.roots)
     run.agent_version = version
     return run, False
@@ -151,15 +151,24 @@ def _soonest(*seconds: float | None) -> float | None:
     return None if math.isinf(least) else float(least)
 
 
-def _check_key(key: str) -> None:
+def check_key(key: str) -> None:
+    """
+    Raises:
+        InvalidInput: it is no Idempotency-Key.
+    """
     if len(key) > MAX_KEY or not key.isprintable():
         raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")
 
 
-def _replayed(workspace_id: UUID, key: str, request: Submission) -> Run | None:
+def replayed(workspace_id: UUID, key: str, digest: str) -> Run | None:
+    """The run that was made under this key, if there is one.
+
+    Raises:
+        IdempotencyKeyReused: it was made for another request.
+    """
     found = Run.objects.select_related("agent_version__agent").filter(workspace_id=workspace_id, idempotency_key=key)
     run = found.first()
-    if run is not None and run.request_digest != request.digest():
+    if run is not None and run.request_digest != digest:
         raise IdempotencyKeyReused
     return run
 

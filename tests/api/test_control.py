@@ -9,7 +9,7 @@ from agentsys.runs.models import Event, Run
 
 RUNS = "/api/v1/runs"
 ECHO = {"key": "a", "tool": "test.echo"}
-CONTROLS = ("pause", "resume")
+CONTROLS = ("pause", "resume", "retry")
 
 pytestmark = pytest.mark.usefixtures("agent")
 
@@ -39,6 +39,23 @@ def test_what_cannot_be_done_in_its_state_is_a_conflict(operator: Any, submit: A
 
     for name in ("pause", "resume"):
         problem(operator.post(path_of(run, name)), 409, "invalid_transition")
+
+
+def test_a_failed_run_is_retried_once_a_key(operator: Any, submit: Any, worker: Any, problem: Any) -> None:
+    run = submit([ECHO, {"key": "b", "tool": "test.fail", "depends_on": ["a"]}])
+    problem(operator.post(path_of(run, "retry")), 409, "invalid_transition")
+    worker.finish(run)
+
+    first = operator.post(path_of(run, "retry"), headers={"Idempotency-Key": "k"})
+    again = operator.post(path_of(run, "retry") + "/", headers={"Idempotency-Key": "k"})
+
+    assert (first.status_code, first.json()["status"]) == (202, "queued")
+    assert first.json()["parent_run"] == str(run.pk)
+    assert first["Location"] == again["Location"] == path_of(first.json()["id"])
+    assert ("Idempotent-Replayed" in first, again["Idempotent-Replayed"]) == (False, "true")
+    assert operator.get(first["Location"]).json()["usage"]["steps"] == 0
+    submission = operator.post(RUNS, {"plan": {"steps": [ECHO]}}, format="json", headers={"Idempotency-Key": "k"})
+    problem(submission, 422, "idempotency_key_reused")
 
 
 @pytest.mark.parametrize("name", CONTROLS)

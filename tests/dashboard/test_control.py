@@ -39,7 +39,18 @@ def test_an_operator_pauses_and_resumes(staff, submit, worker):
     assert worker.finish(run).status == "succeeded"
 
 
-@pytest.mark.parametrize("name", ["pause", "resume", "cancel"])
+def test_an_operator_retries_and_is_led_to_the_new_run(staff, submit, worker):
+    run, operator = worker.finish(submit([{"key": "a", "tool": "test.fail"}])), staff(Role.OPERATOR)
+    assert offered(operator.page(run_url(run))) == ["retry"]
+
+    answer = operator.post(run_url(run, "retry"))
+
+    made = Run.objects.get(parent_run=run)
+    assert answer.headers["Location"] == run_url(made)
+    assert operator.page(run_url(made)).css(f"a[href='{run_url(run)}']")
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "retry", "cancel"])
 def test_a_viewer_controls_nothing(staff, submit, name):
     run, viewer = submit([echo("a")]), staff(Role.VIEWER)
     before = snapshot(Run)

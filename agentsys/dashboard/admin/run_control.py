@@ -50,6 +50,14 @@ ACTS: Mapping[str, Act] = {
         fits=lambda run: run.status == RunStatus.PAUSED,
         do=lambda run, user: control.resume(run, user=user),
     ),
+    "retry": Act(
+        title="Retry",
+        explained="A new run goes on where this one ended: steps that have succeeded are kept and not executed again,"
+        " all others start anew.",
+        done="This is the new run.",
+        fits=lambda run: run.status in (RunStatus.FAILED, RunStatus.CANCELLED),
+        do=lambda run, user: control.retry(run, user=user)[0],
+    ),
     "cancel": Act(
         title="Cancel",
         explained="No step starts any more. Steps that are running are asked to stop; what they have done already is"

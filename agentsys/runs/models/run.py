@@ -29,6 +29,7 @@ class Run(models.Model):
     )
     parent_run = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="children")
     forked_from_step = models.CharField(max_length=64, blank=True)
+    parent_step = models.BigIntegerField(null=True)  # the step of parent_run that waits for this one
     depth = models.SmallIntegerField(default=0)
 
     goal = models.TextField(blank=True)
@@ -74,6 +75,9 @@ class Run(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["workspace", "id"], name="run_workspace_id"),
             models.UniqueConstraint(fields=["idempotency_key", "workspace"], name="run_idempotency_key"),
+            models.UniqueConstraint(
+                fields=["parent_step"], name="run_once_a_step", condition=Q(parent_step__isnull=False)
+            ),
             rule("run_counters_agree", "active_steps BETWEEN 0 AND open_steps"),
             rule(
                 "run_final_has_no_open_step",
@@ -88,6 +92,11 @@ class Run(models.Model):
             GinIndex(fields=["labels"], opclasses=["jsonb_path_ops"], name="run_list_by_label"),
             models.Index(fields=["deadline_at"], name="run_deadlines", condition=Q(finished_at__isnull=True)),
             models.Index(fields=["created_at"], name="run_live", condition=Q(finished_at__isnull=True)),
+            models.Index(
+                fields=["parent_step"],
+                name="run_live_children",
+                condition=Q(finished_at__isnull=True, parent_step__isnull=False),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -23,3 +23,64 @@ RETURNING s.lane;
 -- name: waits_for_its_start
 -- Does a run that has not started wait for its start_at?
 SELECT 1 AS found FROM runs_step WHERE run_id = %(run_id)s AND status = 'sleeping' AND reason = 'start_at' LIMIT 1;
+
+-- name: origin_steps
+-- The steps of a run that another one is made from, and what the run says of its plan, in one snapshot.  Outputs are
+-- copied where they are.
+SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane, s.effect, s.on_error,
+       s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.error ->> 'code' AS error_code,
+       s.effect_started_at IS NOT NULL AS begun, r.answer AS run_answer
+  FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+ WHERE s.run_id = %(run_id)s ORDER BY s.id;
+
+-- name: insert_derived
+-- One statement: a run made from another one (a retry, a fork, a child), its steps, of which some may have ended or
+-- wait already, their edges, the other run's files if wanted, its first events; nothing at all when the idempotency
+-- key or the parent's step is taken.
+WITH run AS (
+    INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, parent_run_id, parent_step, forked_from_step,
+        depth, goal, plan, answer, plan_version, input, model, output_schema, effects, labels, limits, priority, status,
+        reason, stop_reason, parked_reason, retryable, event_seq, open_steps, active_steps, steps_done, input_tokens,
+        output_tokens, cost_usd, model_calls, tool_calls, idempotency_key, request_digest, deadline_at, created_at)
+    VALUES (%(id)s, %(workspace_id)s, %(agent_version_id)s, %(created_by_id)s, %(parent_run_id)s, %(parent_step)s,
+        %(forked_from_step)s, %(depth)s, %(goal)s, %(plan)s::jsonb, %(answer)s::jsonb, %(plan_version)s, %(input)s::jsonb,
+        %(model)s, %(output_schema)s::jsonb, %(effects)s, %(labels)s::jsonb, %(limits)s::jsonb, %(priority)s, %(status)s,
+        %(reason)s, '', %(reason)s, false, %(event_seq)s, %(open_steps)s, %(active_steps)s, 0, 0, 0, 0, 0, 0,
+        %(idempotency_key)s, %(request_digest)s,
+        coalesce(%(deadline_at)s::timestamptz, clock_timestamp() + make_interval(secs => %(deadline_s)s::float8)),
+        clock_timestamp())
+    ON CONFLICT DO NOTHING
+    RETURNING *
+), step AS (
+    INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
+        on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
+        slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
+        started_at, finished_at)
+    SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
+        s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.reason,
+        s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false, 0, 0, 0, '',
+        clock_timestamp(), CASE WHEN s.status = 'ready' THEN clock_timestamp() END,
+        o.output, o.error, o.effect_started_at, o.started_at,
+        CASE WHEN s.reason = 'recorded' THEN o.finished_at END
+      FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text,
+        objective text, arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text,
+        approval boolean, expires_s float8, plan_version int, timeout_s float8, max_attempts int, deps_left int, status text, reason text,
+        origin bigint)
+      LEFT JOIN runs_step o ON o.id = s.origin
+     ORDER BY s.n
+    RETURNING id, key, run_id, workspace_id
+), edge AS (
+    INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
+    SELECT p.workspace_id, p.run_id, p.id, c.id
+      FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
+      JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
+), file AS (
+    INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
+    SELECT run.workspace_id, run.id, f.name, f.payload_id, f.written_by, f.written_at
+      FROM run JOIN runs_runfile f ON f.run_id = %(files_of)s::uuid
+), event AS (
+    INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
+    SELECT run.workspace_id, run.id, e.seq, e.type, e.step, clock_timestamp(), e.data
+      FROM run, jsonb_to_recordset(%(events)s::jsonb) AS e(seq int, type text, step text, data jsonb)
+)
+SELECT * FROM run;

@@ -1,10 +1,10 @@
 -- name: I2
--- one result a step; a call not to be repeated began at most once more than somebody said that it had not happened
+-- one result a step, but for what was recorded in another run; a call not to be repeated began at most once more than somebody said that it had not happened
 SELECT step_id::text AS what FROM runs_attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING count(*) > 1
 UNION ALL
 SELECT run_id || ' ' || step FROM runs_event WHERE type = 'step.succeeded' GROUP BY run_id, step HAVING count(*) > 1
 UNION ALL
-SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded'
+SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded' AND s.reason <> 'recorded'
    AND NOT EXISTS (SELECT 1 FROM runs_attempt a WHERE a.id = s.claim_token AND a.outcome = 'succeeded')
    AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved')
    AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision IN ('answer', 'deny'))
@@ -15,7 +15,7 @@ SELECT s.id::text FROM runs_step s
   JOIN LATERAL (SELECT count(*) AS n FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
                    AND e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done') again ON true
  WHERE s.effect IN ('unsafe', 'verifiable') AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL
-       AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision = 'deny')))
+       AND s.reason <> 'recorded' AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision = 'deny')))
 UNION ALL -- a call that needs an approval ran on the one for exactly its arguments, never before or without it
 SELECT s.id::text FROM runs_step s JOIN runs_attempt t ON t.id = s.claim_token AND t.outcome = 'succeeded'
  WHERE s.approval AND NOT EXISTS (SELECT 1 FROM runs_approval a
@@ -50,7 +50,7 @@ SELECT id::text AS what FROM runs_step
 SELECT r.id::text AS what FROM runs_run r
   JOIN LATERAL (SELECT count(*) FILTER (WHERE status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')) AS open,
                        count(*) FILTER (WHERE status IN ('queued', 'ready', 'running', 'sleeping')) AS active,
-                       count(*) FILTER (WHERE status IN ('succeeded', 'failed')) AS done
+                       count(*) FILTER (WHERE status IN ('succeeded', 'failed') AND reason <> 'recorded') AS done
                   FROM runs_step s WHERE s.run_id = r.id) n ON true
  WHERE n.open <> r.open_steps OR n.active <> r.active_steps OR n.done <> r.steps_done
     OR (r.finished_at IS NOT NULL AND n.open <> 0);

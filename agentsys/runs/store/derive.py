@@ -1,0 +1,149 @@
+"""Runs made from another run: which of its steps are kept as they ended, and the rows of the new one."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from agentsys.core import db
+from agentsys.core.errors import InvalidTransition
+
+from ..models import Run
+from ..states import RunStatus, StepStatus
+from .change import jsonb
+from .create import NewSteps
+from .sql import SQL
+
+#: The reason of a step that ended in another run; it has no attempt in this one.
+RECORDED = "recorded"
+UNKNOWN = "outcome_unknown"
+_COPIED = (
+    "key", "kind", "tool", "title", "objective", "arguments", "depends_on", "lane", "effect", "on_error", "if_failed",
+    "approval", "expires_s", "plan_version", "timeout_s", "max_attempts",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A run's steps as they begin: rows in plan order, edges among them, the answer template."""
+
+    rows: list[dict[str, Any]]
+    edges: list[dict[str, str]]
+    answer: dict[str, Any] | None = None
+    files_of: UUID | None = None
+    first: str = ""  #: the key of the first step that runs anew
+    again: frozenset[str] = field(default_factory=frozenset)
+
+    def lanes(self) -> list[str]:
+        """Of the steps that can run now."""
+        return [row["lane"] for row in self.rows if row["status"] == StepStatus.READY]
+
+    def events(self, **data: Any) -> list[dict[str, Any]]:
+        """What the new run's followers are told first; ``data`` says where it comes from."""
+        told: list[tuple[str, str, dict[str, Any]]] = [("run.queued", "", data)]
+        for row in self.rows:
+            if row["reason"] == RECORDED:
+                told.append((f"step.{row['status']}", row["key"], {RECORDED: True}))
+            elif row["status"] == StepStatus.WAITING:
+                told.append(("step.waiting", row["key"], {"reason": row["reason"]}))
+        if not self.lanes():
+            told.append(("run.waiting", "", {"reason": UNKNOWN}))
+        return [{"seq": n, "type": t, "step": step, "data": d} for n, (t, step, d) in enumerate(told, 1)]
+
+
+def origin_steps(run_id: UUID) -> list[db.Row]:
+    """The steps of a run in plan order, without their outputs.
+
+    Raises:
+        InvalidTransition: history has taken them.
+    """
+    steps = db.rows(SQL["origin_steps"], run_id=run_id)
+    if not steps:
+        raise InvalidTransition("The run's steps are no longer kept; submit its goal or plan again.")
+    return steps
+
+
+def anew(steps: NewSteps, files_of: UUID | None = None) -> Derived:
+    """Nothing is kept: ``steps`` begin as in any run."""
+    rows = [
+        row | {"plan_version": 0, "reason": "", "status": "blocked" if row["deps_left"] else "ready", "origin": None}
+        for row in steps.rows
+    ]
+    keys = [row["key"] for row in rows]
+    return Derived(rows, steps.edges, steps.answer, files_of, keys[0], frozenset(keys))
+
+
+def derive(run_id: UUID, steps: Sequence[db.Row], *, redo: Collection[str]) -> Derived:
+    """Keep what has succeeded outside ``redo`` and what that was made from; everything else runs anew.
+
+    ``redo`` must hold whatever depends on one of its steps.  An unsafe call whose outcome nobody knows waits for
+    somebody's word in the new run, too.
+    """
+    outside = [step for step in steps if step["key"] not in redo]
+    unknown = {step["key"] for step in outside if _is_unknown(step)}
+    ended = {step["key"] for step in outside if step["status"] == StepStatus.SUCCEEDED}
+    kept = _with_parents(ended | unknown, {step["key"]: step["depends_on"] for step in steps}) - unknown
+    rows = [_row(n, step, kept, unknown) for n, step in enumerate(steps)]
+    edges = [{"parent": parent, "child": step["key"]} for step in steps for parent in step["depends_on"]]
+    again = [step["key"] for step in steps if step["key"] not in kept]
+    return Derived(rows, edges, steps[0]["run_answer"], run_id, _first(steps, again), frozenset(again))
+
+
+def _is_unknown(step: db.Row) -> bool:
+    """Whether its call may have happened, and nobody knows: after a cancel, too."""
+    if not step["begun"] or step["status"] in (StepStatus.SUCCEEDED, StepStatus.FAILED):
+        return False
+    return step["status"] != StepStatus.CANCELLED or step["error_code"] in (None, UNKNOWN)
+
+
+def _with_parents(keys: Iterable[str], parents: Mapping[str, Sequence[str]]) -> set[str]:
+    """``keys`` and all they were made from, such as a failure that a later step has taken for null."""
+    found: set[str] = set()
+    left = list(keys)
+    while left:
+        key = left.pop()
+        if key not in found:
+            found.add(key)
+            left += parents[key]
+    return found
+
+
+def _row(n: int, step: db.Row, kept: Collection[str], unknown: Collection[str]) -> dict[str, Any]:
+    row = {name: step[name] for name in _COPIED}
+    key, deps_left = step["key"], sum(parent not in kept for parent in step["depends_on"])
+    if key in kept:
+        return row | {"n": n, "origin": step["id"], "deps_left": 0, "status": step["status"], "reason": RECORDED}
+    if key in unknown:
+        return row | {"n": n, "origin": step["id"], "deps_left": 0, "status": "waiting", "reason": UNKNOWN}
+    status = "blocked" if deps_left else "ready"
+    return row | {"n": n, "origin": None, "deps_left": deps_left, "status": status, "reason": ""}
+
+
+def _first(steps: Sequence[db.Row], again: Sequence[str]) -> str:
+    """Where the new run begins: at what has failed, if something has."""
+    failed = [step["key"] for step in steps if step["status"] == StepStatus.FAILED]
+    return next((key for key in failed if key in again), again[0] if again else "")
+
+
+def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | None:
+    """Write it with its first events in one statement; None when its key (or its parent's step) is taken."""
+    events = derived.events(**told)
+    lanes = derived.lanes()
+    made = db.row(
+        SQL["insert_derived"],
+        **values,
+        status=(RunStatus.QUEUED if lanes else RunStatus.WAITING).value,
+        reason="" if lanes else UNKNOWN,
+        answer=jsonb(derived.answer),
+        plan_version=max(row["plan_version"] for row in derived.rows),
+        event_seq=len(events),
+        events=Jsonb(events),
+        open_steps=sum(row["reason"] != RECORDED for row in derived.rows),
+        active_steps=len(lanes),
+        steps=Jsonb(derived.rows),
+        edges=Jsonb(derived.edges),
+        files_of=derived.files_of,
+    )
+    return db.instance(Run, made) if made else None
