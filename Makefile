@@ -46,7 +46,9 @@ services: base
 test: dev
 	@exec $(PY) -m pytest -n 2 --dist loadfile -m "not bench" $(ARGS)
 
+# No database is asked; a pool would wait a minute for the one of the last `make demo`.
 check: export SECRET_KEY = only-for-static-checks
+check: export AGENTSYS_DB_MODE = persistent
 check: dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
