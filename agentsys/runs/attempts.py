@@ -12,10 +12,11 @@ from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, Not
 
 from . import dispatch, handlers, leases
 from .leases import Held
-from .store import decisions, moves
+from .store import decisions, moves, verdicts
 from .store.claims import Claim, Result
 from .store.create import steps_of
 from .store.decisions import Question
+from .verifying import Verified
 
 logger = logging.getLogger(__name__)
 _SHORT = reprlib.Repr()
@@ -101,17 +102,22 @@ def _info(claim: Claim) -> AttemptInfo:
     return AttemptInfo(str(claim.claim_token), task, str(claim.run_id), claim.key, claim.tool, claim.attempt)
 
 
-def _moved(claim: Claim, outcome: handlers.Expand | handlers.Sleep | Question) -> Sequence[str]:
+_Moved = handlers.Expand | handlers.Sleep | Question | Verified
+
+
+def _moved(claim: Claim, outcome: _Moved) -> Sequence[str]:
     if isinstance(outcome, handlers.Expand):
         return moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools))
     if isinstance(outcome, Question):
         decisions.ask(claim, outcome)
         return ()
+    if isinstance(outcome, Verified):
+        return verdicts.done(claim, outcome.result)
     moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
     return ()
 
 
-def _short(outcome: handlers.Expand | handlers.Sleep | Question) -> str:
+def _short(outcome: _Moved) -> str:
     if isinstance(outcome, handlers.Sleep):
         return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
     if isinstance(outcome, Question):

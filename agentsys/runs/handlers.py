@@ -21,12 +21,14 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, files
+from . import asking, files, verifying
 from .leases import Held
 from .models import Run
 from .store.claims import Claim, Result
 from .store.decisions import Question
 from .store.sql import SQL
+from .store.unknown import VERIFY
+from .verifying import Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +48,56 @@ class Sleep:
     delay_s: float | None = None
 
 
-Outcome = Result | Expand | Sleep | Question
+Outcome = Result | Expand | Sleep | Question | Verified
 
 
 def tool(held: Held) -> Outcome:
-    """Run a tool on its rendered arguments; where an approval of these is needed and not there, ask for it."""
+    """Run a tool on its rendered arguments; where an approval of these is needed and not there, ask for it.
+
+    Where nobody knows what became of an earlier call, its check is asked first.
+    """
     claim = held.claim
     spec = registry.get(claim.tool)
     arguments = rendered(claim, claim.arguments or {})
-    if claim.approval or spec.approval:
+    needs_word = claim.approval or spec.approval
+    if needs_word:
         arguments = asking.settled(arguments)
-        if question := asking.about_call(claim, spec, arguments):
-            return question
-    held.context = ToolContext(
+    if claim.reason == VERIFY and (verified := _verified(held, spec, arguments)):
+        return verified
+    if needs_word and (question := asking.about_call(claim, spec, arguments)):
+        return question
+    held.context = _context(held, _with_lease(held.ensure))
+    db.release()
+    return Result(runner.run(spec, arguments, held.context))
+
+
+def _verified(held: Held, spec: ToolSpec, arguments: Any) -> Verified | None:
+    held.context = _context(held, _with_lease(held.ensure_lease))
+    db.release()
+    verified = verifying.ask(held.claim, spec, arguments, held.context)
+    held.begin()  # the call has the step's whole time
+    return verified
+
+
+def _context(held: Held, ensure_lease: Callable[[], None]) -> ToolContext:
+    claim = held.claim
+    return ToolContext(
         run_id=str(claim.run_id),
         step_key=claim.key,
         idempotency_key=claim.idempotency_key,
         files=files.StepFiles(claim),
         deadline_at=held.deadline_at,
-        ensure_lease=_ensure(held),
+        ensure_lease=ensure_lease,
         cancelled=held.cancelled,
     )
-    db.release()
-    return Result(runner.run(spec, arguments, held.context))
 
 
-def _ensure(held: Held) -> Callable[[], None]:
-    def ensure() -> None:
+def _with_lease(ensure: Callable[[], None]) -> Callable[[], None]:
+    def ensured() -> None:
         with db.lent():
-            held.ensure()
+            ensure()
 
-    return ensure
+    return ensured
 
 
 def plan(held: Held) -> Outcome:

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 GRACE_S = 1.0
 #: The share of a lease within which its holder still acts on it; the rest is for clocks and slow networks.
 TRUSTED = 0.75
-#: Effects that open the gate.  A verifiable call waits for a person, too, until checks are asked.
+#: Effects that open the gate.
 GATED = ("unsafe", "verifiable")
 
 
@@ -62,10 +62,14 @@ class Held:
         Raises:
             DatabaseUnavailable: nobody can tell; the call was not started.
         """
-        if self.lost or self.is_late() or time.monotonic() > self.renewed_at + TRUSTED * settings.LEASE_S:
-            raise LeaseLost(step=self.claim.key)
+        self.ensure_lease()
         if self.claim.effect in GATED and not self.gate_open:
             self._open_gate()
+
+    def ensure_lease(self) -> None:
+        """Raise LeaseLost unless this claim may still act."""
+        if self.lost or self.is_late() or time.monotonic() > self.renewed_at + TRUSTED * settings.LEASE_S:
+            raise LeaseLost(step=self.claim.key)
 
     def _open_gate(self) -> None:
         try:

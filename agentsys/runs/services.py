@@ -26,7 +26,7 @@ from agentsys.tools.registry import ToolSpec
 from . import dispatch, files, submission
 from .handlers import allowed_tools, max_steps
 from .models import Run, Step
-from .store import moves
+from .store import moves, verdicts
 from .store.change import jsonb
 from .store.create import NewSteps, insert_run, planning_step, steps_of
 from .store.sql import SQL
@@ -198,7 +198,7 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
     if not key.isprintable():  # NUL and lone surrogates: PostgreSQL would not even look
         raise NotFound("The run has no such step.")
     told = clean(result) if outcome == "done" else None
-    lanes = moves.resolve(run.pk, key, outcome=outcome, result=told, by=name_of(user))
+    lanes = verdicts.resolve(run.pk, key, outcome=outcome, result=told, by=name_of(user))
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:
         raise NotFound(f"The run has no step {key[:64]!r}.")

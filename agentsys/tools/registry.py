@@ -68,6 +68,12 @@ class ToolSpec:
     result_path: str = ""
 
     @property
+    def parameters(self) -> dict[str, Any]:
+        """The schema of each argument."""
+        found: dict[str, Any] = self.input_schema.get("properties", {})
+        return found
+
+    @property
     def repeatable(self) -> bool:
         """Whether a call with an unknown outcome may simply be made again."""
         return self.effect in ("pure", "idempotent")
@@ -98,12 +104,15 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Args:
         effect: What a repetition does: ``pure`` nothing, ``idempotent`` nothing with the same key,
             ``verifiable`` the tool named by ``verify`` can tell, ``unsafe`` harm (asked for, never assumed).
-            Nobody asks that tool yet: until then a ``verifiable`` call with an unknown outcome waits for a
-            person, like an ``unsafe`` one.
         lane: ``network`` for what waits, ``compute`` for what needs a CPU; the default is network for
             ``async def`` and compute for ``def``.
         timeout_s: Seconds that one call may take, unless its step says otherwise.
         name: ``module.function`` unless given.
+        verify: The name of the tool that tells what became of a ``verifiable`` call whose end nobody saw: a
+            ``pure`` or ``idempotent`` one that takes the context and any of the same arguments.  It gives
+            ``{"outcome": "done", "result": …}``, ``{"outcome": "not_done"}`` (the call is made again, with the
+            same key) or ``{"outcome": "unknown"}`` (asked again a few times, then a person is).  "Not done"
+            must stay true: a request still under way may land after it, so let the other side know the key.
 
     Raises:
         TypeError: the declaration is not usable; its message says what to change.
@@ -201,10 +210,21 @@ def load() -> None:
 def _check_verifiers() -> None:
     """Only when all are loaded: the check may be declared after what it checks, or in another module."""
     for spec in _tools.values():
-        if spec.verify and (spec.verify not in _tools or spec.verify == spec.name):
+        if spec.verify and (wrong := _unfit(spec, _tools.get(spec.verify))):
             raise ImproperlyConfigured(
-                f"AGENTSYS_TOOL_MODULES: {spec.name} is declared with verify={spec.verify!r}, which is no other tool."
+                f"AGENTSYS_TOOL_MODULES: {spec.name} is declared with verify={spec.verify!r}, which {wrong}."
             )
+
+
+def _unfit(spec: ToolSpec, check: ToolSpec | None) -> str:
+    """Why ``check`` cannot tell of a call of ``spec``; "" if it can."""
+    if check is None or check is spec:
+        return "is no other tool"
+    if not check.repeatable:
+        return f"is {check.effect}: a check must be pure or idempotent"
+    if missing := set(check.input_schema.get("required", ())) - set(spec.parameters):
+        return f"needs {', '.join(sorted(missing))}, and {spec.name} has no such argument"
+    return ""
 
 
 def _import(module: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from django.db import OperationalError, transaction
 
 from agentsys.core.errors import ToolFailed, ToolUnavailable
-from agentsys.runs.store import claims, moves, sweeps
+from agentsys.runs.store import claims, moves, sweeps, verdicts
 from agentsys.runs.store.change import locked
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
@@ -137,7 +137,7 @@ def test_whatever_makes_a_step_ready_keeps_its_runs_priority(submit, by):
     else:
         assert claims.open_gate(held)
         moves.give_back(held.id, urgent.pk, held.claim_token, why="dead")
-        moves.resolve(urgent.pk, "a", outcome="not_done")
+        verdicts.resolve(urgent.pk, "a", outcome="not_done")
 
     assert [one.run_id for one in all_claims("w")] == [urgent.pk, ordinary.pk]
 

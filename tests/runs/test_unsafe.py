@@ -61,11 +61,10 @@ def test_of_many_at_the_gate_one_gets_through(submit):
         assert sorted(in_parallel(*[lambda one=held: claims.open_gate(one)] * 6)) == [False] * 5 + [True]
 
 
-@pytest.mark.parametrize("tool", ["test.charge", "test.transfer"])
 @pytest.mark.parametrize("why", ["lease", "dead", "released"])
-def test_a_worker_that_ends_after_the_gate_leaves_it_to_a_person(submit, step_of, settings, why, tool):
+def test_a_worker_that_ends_after_the_gate_leaves_it_to_a_person(submit, step_of, settings, why):
     settings.LEASE_S = 1.0
-    run = submit([{"key": "a", "tool": tool}])
+    run = submit([charge()])
     held = claim("compute", owner="w")
     assert claims.open_gate(held)
     expire(run)

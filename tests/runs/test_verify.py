@@ -65,6 +65,11 @@ WRONG = {
         " SELECT gen_random_uuid(), workspace_id, run_id, id, 9, 'x', 'waiting' FROM runs_step"
         " WHERE run_id = %s AND effect = 'unsafe'",
     ),
+    "a call in the dark begun again without a verdict": (
+        "I2", "done", "INSERT INTO runs_attempt (id, workspace_id, run_id, step_id, number, worker, outcome)"
+        " SELECT gen_random_uuid(), workspace_id, run_id, id, 9, 'x', 'unknown' FROM runs_step"
+        " WHERE run_id = %s AND effect = 'unsafe'",
+    ),
     "an unsafe call without its gate": (
         "I2", "done", "UPDATE runs_step SET effect_started_at = NULL WHERE run_id = %s AND effect = 'unsafe'",
     ),

@@ -11,6 +11,8 @@ from agentsys.tools import ToolContext, ToolFailed, ToolUnavailable, tool
 
 LOADED = True
 calls: list[tuple[str, Any]] = []
+landed: set[str] = set()
+verdicts: list[Any] = []
 
 
 def witness(line: str) -> None:
@@ -69,11 +71,28 @@ def charge(ctx: ToolContext, how: str = "ok") -> str:
     return "charged"
 
 
-@tool(effect="verifiable", lane="compute", name="test.transfer", timeout_s=5, verify="test.echo")
-def transfer(ctx: ToolContext) -> str:
+@tool(effect="verifiable", lane="compute", name="test.transfer", timeout_s=5, verify="test.transferred")
+def transfer(ctx: ToolContext, how: str = "ok") -> str:
     """Do what may be asked for afterwards."""
     calls.append(("charge", ctx.idempotency_key))
+    if how != "lost":
+        landed.add(ctx.idempotency_key)
+    if how != "ok":
+        raise ToolUnavailable("the answer was lost")
     return "transferred"
+
+
+@tool(effect="pure", lane="compute", name="test.transferred", timeout_s=5)
+def transferred(ctx: ToolContext, how: str = "ok") -> Any:
+    """Tell whether a transfer has happened, or what ``verdicts`` says next."""
+    calls.append(("check", (ctx.idempotency_key, how)))
+    ctx.ensure_lease()
+    if verdicts:
+        verdict = verdicts.pop(0)
+        if isinstance(verdict, Exception):
+            raise verdict
+        return verdict
+    return {"outcome": "done", "result": "found"} if ctx.idempotency_key in landed else {"outcome": "not_done"}
 
 
 @tool(effect="unsafe", lane="compute", name="test.wire", timeout_s=5, approval=True)

@@ -289,6 +289,37 @@ def test_the_check_of_a_tool_may_be_declared_after_it(module):
     assert registry.get("checked.pay").verify == "checked.paid"
 
 
+CHECKED = """
+from agentsys.tools import tool
+@tool(effect='verifiable', verify='checked.paid', name='checked.pay')
+def pay(amount: int, to: str = '') -> None:
+    'Pay.'
+@tool(effect={effect!r}, name='checked.paid')
+def paid({parameters}) -> bool:
+    'Tell.'
+"""
+
+
+@pytest.mark.parametrize("parameters", ["", "amount: int", "to: str = ''", "amount: int, to: str, note: str = ''"])
+@pytest.mark.parametrize("effect", ["pure", "idempotent"])
+def test_a_check_takes_any_of_the_arguments(module, parameters, effect):
+    module("checked_tools", CHECKED.format(effect=effect, parameters=parameters))
+
+    assert registry.get("checked.pay").verify == "checked.paid"
+
+
+@pytest.mark.parametrize(
+    ("effect", "parameters", "message"),
+    [
+        ("unsafe", "amount: int", "is unsafe: a check must be pure or idempotent"),
+        ("pure", "amount: int, note: str", r"needs note, and checked\.pay has no such argument"),
+    ],
+)
+def test_a_check_that_could_not_be_asked_fails_the_start(module, effect, parameters, message):
+    with pytest.raises(ImproperlyConfigured, match=rf"checked\.pay is declared with .*, which {message}"):
+        module("checked_tools", CHECKED.format(effect=effect, parameters=parameters))
+
+
 @pytest.mark.parametrize("verify", ["checked.payed", "checked.pay"])
 def test_a_check_that_is_no_other_tool_fails_the_start(module, verify):
     with pytest.raises(ImproperlyConfigured, match=rf"checked\.pay is declared with verify='{verify}'"):

@@ -117,14 +117,19 @@ class EventTypeFilter(_TextFilter):
     title, parameter_name, path = "type", "type", "type"
 
 
+ENDS = (
+    "succeeded", "failed", "sleeping", "waiting", "cancelled", "crashed", "fenced", "released", "asked", "unknown",
+    "unverified",
+)  # fmt: skip
+
+
 class OutcomeFilter(_RowFilter):
     """The ends an attempt can take; not read from the rows, which are all of history."""
 
     title, parameter_name = "outcome", "outcome"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
-        ends = ("succeeded", "failed", "sleeping", "waiting", "cancelled", "crashed", "fenced", "released")
-        return [(end, end) for end in ends]
+        return [(end, end) for end in ENDS]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         return queryset.filter(outcome=self.value()) if self.value() else queryset

@@ -21,7 +21,7 @@ WITH batch AS MATERIALIZED (
                 THEN extract(epoch FROM s.finished_at - s.claimed_at)::float8 END
       FROM batch b JOIN horizon ON b.id <= horizon.id
            JOIN runs_step s ON s.run_id = b.run_id AND s.key = b.step
-     WHERE b.type IN ('step.succeeded', 'step.failed', 'step.retrying', 'step.released', 'step.skipped', 'step.cancelled')
+     WHERE b.type IN ('step.succeeded', 'step.failed', 'step.retrying', 'step.released', 'step.unknown', 'step.skipped', 'step.cancelled')
 ), counted AS (
     SELECT kind, split_part(type, '.', 2) AS outcome, width_bucket(seconds, %(bounds_s)s::float8[]) AS bucket,
            count(*) AS count, coalesce(sum(seconds), 0) AS seconds

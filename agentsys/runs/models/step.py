@@ -42,6 +42,7 @@ class Step(models.Model):
     attempt = models.IntegerField(default=0)  # counts claims; with claim_token it is the fence
     failures = models.SmallIntegerField(default=0)
     crashes = models.SmallIntegerField(default=0)
+    checks = models.SmallIntegerField(default=0, db_default=0)  # in a row without an answer, see store.unknown
     claim_token = models.UUIDField(null=True)  # random per claim, and the id of the attempt
     lease_owner = models.CharField(max_length=200, blank=True)
     lease_expires_at = models.DateTimeField(null=True)
@@ -112,7 +113,7 @@ class Attempt(models.Model):
     )
     number = models.IntegerField()
     worker = models.CharField(max_length=200)
-    outcome = models.CharField(max_length=10)  # the state it left the step in, or "fenced", "crashed", "released"
+    outcome = models.CharField(max_length=10)  # the state it left the step in, or see OutcomeFilter
     error = models.JSONField(null=True)
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(db_default=Now())

@@ -3,26 +3,39 @@
 SELECT * FROM runs_run WHERE id = %(run_id)s FOR NO KEY UPDATE;
 
 -- name: held
--- A running step as its holder left it, locked after its run.
-SELECT *, lease_expires_at < clock_timestamp() AS expired FROM runs_step
+-- A running step as its holder left it, locked after its run.  A call of it is over when its time is, and the
+-- moment (s) that a process takes to end it.
+SELECT *, lease_expires_at < clock_timestamp() AS expired, clock_timestamp() AS now,
+       effect_started_at + make_interval(secs => timeout_s + %(grace_s)s) AS call_over_at FROM runs_step
  WHERE id = %(step_id)s AND claim_token = %(token)s AND status = 'running' FOR NO KEY UPDATE;
 
 -- name: leave_running
 -- running -> to, while the claim still holds; under the run's lock.  A step whose unsafe call may have
--- started goes back only with the word that nothing was sent.
+-- started goes back only with the word that nothing was sent, or to have its check asked: then the call's start
+-- stays, and keeps the gate shut.
 UPDATE runs_step s
    SET status = %(to)s::text, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
        failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
        lease_expires_at = NULL,
-       effect_started_at = CASE WHEN %(to)s::text NOT IN ('ready', 'queued', 'sleeping') THEN s.effect_started_at END,
+       checks = CASE WHEN %(reason)s <> 'verify' THEN 0 WHEN s.reason = 'verify' THEN s.checks + %(checked)s ELSE 0 END,
+       effect_started_at = CASE WHEN %(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR %(reason)s = 'verify'
+                                THEN s.effect_started_at END,
        available_at = CASE WHEN %(at)s::timestamptz IS NOT NULL THEN %(at)s::timestamptz
                            WHEN %(delay_s)s::float8 IS NOT NULL
                            THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
        finished_at = CASE WHEN %(to)s::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
-   AND (%(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s)
+   AND (%(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s
+        OR (%(reason)s = 'verify' AND s.effect = 'verifiable'))
 RETURNING s.*;
+
+-- name: not_done
+-- running stays running: the check's word that the call in the dark did not happen; under the run's lock.  From
+-- now on the step is as if it had not been called, and its gate can open again.
+UPDATE runs_step s SET reason = '', effect_started_at = NULL, checks = 0
+ WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running' AND s.reason = 'verify'
+RETURNING s.id;
 
 -- name: leave_waiting
 -- waiting -> to, by a counterpart's word; under the run's lock.

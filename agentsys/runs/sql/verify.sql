@@ -1,5 +1,6 @@
 -- name: I2
--- one result a step, but for what was recorded in another run; a call not to be repeated began at most once more than somebody said that it had not happened
+-- one result a step, but for what was recorded in another run; a call not to be repeated began at most once more than
+-- a person or its check said that it had not happened (an attempt that its check ends well is no call: "done" counts, too)
 SELECT step_id::text AS what FROM runs_attempt WHERE outcome = 'succeeded' GROUP BY step_id HAVING count(*) > 1
 UNION ALL
 SELECT run_id || ' ' || step FROM runs_event WHERE type = 'step.succeeded' GROUP BY run_id, step HAVING count(*) > 1
@@ -11,9 +12,9 @@ SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded' AND s.reason <> 
 UNION ALL
 SELECT s.id::text FROM runs_step s
   JOIN LATERAL (SELECT count(*) AS n FROM runs_attempt a
-                 WHERE a.run_id = s.run_id AND a.step_id = s.id AND a.outcome IN ('succeeded', 'waiting')) starts ON true
+                 WHERE a.run_id = s.run_id AND a.step_id = s.id AND a.outcome IN ('succeeded', 'waiting', 'unknown')) starts ON true
   JOIN LATERAL (SELECT count(*) AS n FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
-                   AND e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done') again ON true
+                   AND (e.type = 'step.verified' OR (e.type = 'step.resolved' AND e.data ->> 'outcome' = 'not_done'))) again ON true
  WHERE s.effect IN ('unsafe', 'verifiable') AND (starts.n > 1 + again.n OR (s.status = 'succeeded' AND s.effect_started_at IS NULL
        AND s.reason <> 'recorded' AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision = 'deny')))
 UNION ALL -- a call that needs an approval ran on the one for exactly its arguments, never before or without it

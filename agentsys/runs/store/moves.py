@@ -9,19 +9,18 @@ from uuid import UUID
 from django.conf import settings
 
 from agentsys.core import backoff, db
-from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown, ToolFailed
+from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepStatus
+from . import unknown
 from .change import Change, jsonb, locked
 from .claims import Claim, Result
 from .complete import usage_of
 from .create import NewSteps, insert_steps
 from .sql import SQL
+from .unknown import MAX_CRASHES, MAX_FREE_ATTEMPTS
 
-MAX_CRASHES = 3
-#: With the longest pauses between them these take days.
-MAX_FREE_ATTEMPTS = 1000
 #: Whoever asks for a longer pause gets this one.
 MAX_RETRY_AFTER_S = 86_400
 
@@ -48,32 +47,24 @@ def fail(claim: Claim, fault: Fault) -> Sequence[str]:
 
 def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
     with locked(claim.run_id) as change:
-        held = db.row(SQL["held"], step_id=claim.id, token=claim.claim_token)
+        held = held_row(claim.id, claim.claim_token)
         if held is None:
             raise LeaseLost(step=claim.key, attempt=claim.attempt)
-        error = _judged(held, fault.error)
+        error = unknown.judged(held, fault.error)
         if change.run["status"] == RunStatus.CANCELLING:
             _move(change, held, StepStatus.CANCELLED, error=error, reason="run")
         elif isinstance(error, OutcomeUnknown):
-            _park_unknown(change, claim, error)
+            _unknown(change, held, fault.error, error)
         elif _may_try_again(claim, error):
             _retry(change, claim, error)
         else:
-            _fail_for_good(change, claim, replace(fault, error=error))
+            _fail_for_good(change, held, replace(fault, error=error))
     return change.lanes
 
 
-def _judged(held: db.Row, error: AgentSysError) -> AgentSysError:
-    """The error as it counts, by what the row says under the lock: an unsafe call may have started meanwhile.
-
-    After that only a plain no is believed: "try again" is not ours to say, and an exception that nobody
-    expected does not tell whether the call had been made before it.
-    """
-    unexpected = type(error) is AgentSysError or "exception" in error.data
-    started = held["effect_started_at"] is not None
-    if started and (error.retryable or unexpected) and error.data.get("sent") is not False:
-        return OutcomeUnknown(error.message, **error.data)
-    return error
+def held_row(step_id: int, token: UUID) -> db.Row | None:
+    """A running step as its holder left it, under the lock of its run; None: the token holds it no longer."""
+    return db.row(SQL["held"], step_id=step_id, token=token, grace_s=unknown.GRACE_S)
 
 
 def _may_try_again(claim: Claim, error: AgentSysError) -> bool:
@@ -84,7 +75,7 @@ def _may_try_again(claim: Claim, error: AgentSysError) -> bool:
 
 
 def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
-    delay_s = _delay_s(claim, error)
+    delay_s = pause_s(claim.failures + 1, error)
     # A timer that has run out stays so: only its record has failed.
     reason = "timer" if claim.reason == "timer" else "retry"
     leave(
@@ -94,8 +85,9 @@ def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
     change.event("step.retrying", claim.key, error=told(error), delay_s=round(delay_s, 3))
 
 
-def _fail_for_good(change: Change, claim: Claim, fault: Fault) -> None:
-    row = leave(change, claim, StepStatus.FAILED, error=fault.error, failed=True)
+def _fail_for_good(change: Change, held: db.Row, fault: Fault) -> None:
+    charged = held["failures"] < held["max_attempts"]  # else the try was charged when it ended in the dark
+    row = _move(change, held, StepStatus.FAILED, error=fault.error, failed=charged)
     after_failure(change, row, fault)
 
 
@@ -108,17 +100,35 @@ def after_failure(change: Change, step: db.Row, fault: Fault) -> None:
         change.stop(reason=fault.reason, error=fault.error)
 
 
-def _park_unknown(change: Change, claim: Claim, error: AgentSysError) -> None:
+def _unknown(change: Change, held: db.Row, cause: AgentSysError, error: AgentSysError) -> None:
+    """Nobody knows whether the call happened: its check is asked a little later, or a person now."""
+    checking = unknown.is_checking(held)
+    if not unknown.may_check(held, cause):
+        _park_unknown(change, held, error, checking)
+        return
+    tried = int(cause.uses_attempt)
+    delay_s = pause_s(held["checks"] + 1 if checking else held["failures"] + 1, error)
+    how = {"checked": tried} if checking else {"failed": tried and held["failures"] < held["max_attempts"]}
+    _move(
+        change, held, StepStatus.SLEEPING, error=error, reason=unknown.VERIFY, delay_s=delay_s,
+        outcome="" if checking else "unknown", **how,
+    )  # fmt: skip
+    change.event("step.unknown", held["key"], error=told(error), delay_s=round(delay_s, 3))
+
+
+def _park_unknown(change: Change, held: db.Row, error: AgentSysError, checking: bool, **data: Any) -> None:
     change.park("outcome_unknown")
-    leave(change, claim, StepStatus.WAITING, error=error, reason="outcome_unknown")
-    change.event("step.waiting", claim.key, reason="outcome_unknown", error=told(error))
+    outcome = "unverified" if checking else ""  # no call was made in this attempt
+    _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown", outcome=outcome)
+    change.event("step.waiting", held["key"], reason="outcome_unknown", error=told(error), **data)
 
 
-def _delay_s(claim: Claim, error: AgentSysError) -> float:
+def pause_s(failure: int, error: AgentSysError) -> float:
+    """As long as the other side asks for, or longer from one failure (counted from 1) to the next."""
     asked = error.data.get("retry_after_s")
     if isinstance(asked, int | float) and not isinstance(asked, bool) and asked == asked:  # not NaN
         return float(min(max(0, asked), MAX_RETRY_AFTER_S))
-    return backoff.half_jitter(claim.failures + 1, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S)
+    return backoff.half_jitter(failure, base_s=settings.RETRY_BASE_S, cap_s=settings.RETRY_CAP_S)
 
 
 def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None = None) -> None:
@@ -161,6 +171,8 @@ def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
 def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[str]:
     """running -> ready, or waiting if an unsafe call may have happened, or failed after three crashes.
 
+    A call that has a check goes back, too, for its check to be asked first.
+
     Args:
         why: ``lease`` (it has run out; checked again under the lock), ``dead`` (its process has ended) or
             ``released`` (its process gives it up; no crash is counted).
@@ -170,7 +182,7 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[
     """
     crashed = why != "released"
     with locked(run_id) as change:
-        held = db.row(SQL["held"], step_id=step_id, token=token)
+        held = held_row(step_id, token)
         if held is None or (why == "lease" and not held["expired"]):
             return ()
         _give_back(change, held, why, crashed)
@@ -185,10 +197,15 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
     if change.run["status"] == RunStatus.CANCELLING:
         # Nobody's word can change anything any more: the run ends, and the step says what is not known.
         _move(change, held, StepStatus.CANCELLED, error=error, reason="run", outcome=outcome)
+    elif error is not None and unknown.may_check_after(held, crashed=crashed):
+        how = {"outcome": outcome, **unknown.how_to_check(held, why)}
+        to = change.ready if how["at"] is None else StepStatus.SLEEPING
+        _move(change, held, to, error=error, crashed=crashed, **how)
+        change.event("step.unknown", held["key"], error=told(error), why=why)
+        if to != StepStatus.SLEEPING:
+            change.ring(held["lane"])
     elif error is not None:
-        change.park("outcome_unknown")
-        _move(change, held, StepStatus.WAITING, error=error, reason="outcome_unknown")
-        change.event("step.waiting", held["key"], reason="outcome_unknown", error=told(error), why=why)
+        _park_unknown(change, held, error, unknown.is_checking(held), why=why)
     elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
         poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
         row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome=outcome)
@@ -198,34 +215,6 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason)
         change.event("step.released", held["key"], why=why)
         change.ring(held["lane"])
-
-
-def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str | None = None) -> Sequence[str] | None:
-    """waiting(outcome_unknown) -> succeeded, ready or failed, by somebody's word (done, not_done, failed).
-
-    Returns:
-        Lanes to ring, or None when the step does not wait for this.
-    """
-    error = None if outcome != "failed" else ToolFailed("Somebody decided that the call has failed.")
-    with locked(run_id) as change:
-        to = {"done": StepStatus.SUCCEEDED, "not_done": change.ready, "failed": StepStatus.FAILED}[outcome]
-        row = db.row(
-            SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
-            priority=change.run["priority"], output=jsonb(result), error=jsonb(error and told(error)),
-        )  # fmt: skip
-        if row is None:
-            return None
-        change.left(StepStatus.WAITING, to)
-        change.repark()
-        change.event("step.resolved", key, outcome=outcome, by=by)
-        if error is not None:
-            after_failure(change, row, Fault(error, "tool"))
-        elif to == change.ready:
-            change.ring(row["lane"])
-        else:
-            change.event("step.succeeded", key, attempt=row["attempt"])
-            change.join(row["id"])
-    return change.lanes
 
 
 def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None, by: str | None = None) -> bool:
@@ -260,6 +249,7 @@ def _move(
     failed: bool = False,
     crashed: bool = False,
     not_sent: bool = False,
+    checked: int = 0,
     at: datetime | None = None,
     delay_s: float | None = None,
     outcome: str = "",
@@ -268,7 +258,7 @@ def _move(
         SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
         output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
         error=jsonb(error and told(error)), failed=int(failed), crashed=int(crashed), not_sent=not_sent,
-        at=at, delay_s=delay_s,
+        checked=checked, at=at, delay_s=delay_s,
     )  # fmt: skip
     if row is None:
         raise LeaseLost(step=held["id"])
