@@ -82,11 +82,11 @@ class Attempt:
         if not isinstance(error, AgentSysError):  # a bug of ours: its text may hold secrets, so only the log gets it
             logger.error("step %s of run %s failed unexpectedly", *self._name(), exc_info=error)
             error = AgentSysError()
-        if isinstance(error, LeaseLost):
-            text, lanes = f"fenced: {error.message}", _fenced(self.held.claim, error)
-        else:
-            text, lanes = f"{error.code}: {error.message}"[:500], _failed(self.held, error)
-        self._over(ok=False, text=text)
+        fenced = isinstance(error, LeaseLost)
+        try:
+            lanes = _fenced(self.held.claim, error) if isinstance(error, LeaseLost) else _failed(self.held, error)
+        finally:  # what cannot be recorded is not ours to hold on to: its lease runs out, and others see to it
+            self._over(ok=False, text=f"{'fenced' if fenced else error.code}: {error.message}"[:500])
         dispatch.wake(lanes)
 
     def _name(self) -> tuple[str, object]:

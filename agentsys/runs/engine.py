@@ -55,6 +55,7 @@ def _watched(turn: "_Turn") -> Iterator[None]:
         yield
     finally:
         _turns.discard(turn)
+        turn.let_go()
 
 
 def relieve() -> None:
@@ -116,8 +117,18 @@ class _Turn:
             self._done = []
         for held in waiting:
             leases.drop(held)
+        for held in waiting:
             dispatch.wake(moves.give_back(held.claim.id, held.claim.run_id, held.claim.claim_token, why="released"))
         _record(done, claim_next=0)
+
+    def let_go(self) -> None:
+        """Hold nothing any more.  Something is left only where the turn ended by an outage: others find it."""
+        with self._lock:
+            left = [*self._todo, *(attempt.held for attempt, _ in self._done)]
+            self._todo.clear()
+            self._done = []
+        for held in left:
+            leases.drop(held)
 
     def _top_up(self) -> None:
         room, now = self._size - len(self._todo) - len(self._done), time.monotonic()

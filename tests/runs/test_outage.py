@@ -3,13 +3,13 @@
 import pytest
 from django.db import OperationalError
 
-from agentsys.core.errors import DatabaseUnavailable
-from agentsys.runs import handlers
+from agentsys.core.errors import DatabaseUnavailable, ToolFailed
+from agentsys.runs import engine, handlers, leases
 from agentsys.runs.store import sweeps
 from agentsys.runs.store.claims import Result
 from tests.support import tools
 from tests.support.outages import lose_answer
-from tests.support.rows import value
+from tests.support.rows import expire, value
 from tests.support.threads import background
 from tests.support.worker import events, statuses
 
@@ -123,10 +123,39 @@ def test_an_outage_that_never_ends_leaves_the_step_to_the_reaper(submit, worker,
         with pytest.raises(OperationalError):
             worker.drain("compute")
 
+    assert leases.held() == []  # or this process would renew it for ever
     assert statuses(run) == {"a": "running"}
     sweeps.reap_expired()
     worker.finish(run)
     assert (run.status, run.result) == ("succeeded", {"a": 7})
+
+
+def test_an_outage_that_ends_a_turn_leaves_none_of_its_claims_in_this_process(submit, worker, settings, monkeypatch):
+    settings.LEASE_S = 0.2
+    monkeypatch.setattr(engine, "LINGER_S", 10)
+    monkeypatch.setattr(engine, "QUICK_S", 10)
+    runs = [submit([echo("a", n), echo("b", n)]) for n in range(8)]
+    real, done = handlers.HANDLERS["tool"], []
+
+    def tool(held):
+        done.append(held)
+        if len(done) == 6:  # by now several are claimed at a time
+            lose_answer(outage, "complete", executed=False, times=1_000)
+            lose_answer(outage, "lock_run", executed=False, times=1_000)
+            raise ToolFailed("and nobody can write it down")
+        return real(held)
+
+    with pytest.MonkeyPatch.context() as outage:
+        outage.setitem(handlers.HANDLERS, "tool", tool)
+        with pytest.raises(OperationalError):
+            worker.drain("compute")
+
+    assert leases.held() == []
+    assert sum("running" in statuses(run).values() for run in runs) > 1
+    for run in runs:
+        expire(run)
+    sweeps.reap_expired()
+    assert [worker.finish(run).status for run in runs] == ["succeeded"] * 8
 
 
 def test_a_failure_that_cannot_be_recorded_at_first_is_recorded_later(submit, worker, settings):
