@@ -13,7 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agentsys.api.fields import Body, Object, Text, checked
+from agentsys.api.fields import Body, Object, Text, checked, shown
 from agentsys.api.pages import NewestFirst
 from agentsys.api.views import WorkspaceViews
 from agentsys.runs import approvals
@@ -118,7 +118,7 @@ class Approvals(WorkspaceViews):
     @extend_schema(operation_id="approvals_retrieve", tags=["approvals"], parameters=[APPROVAL], responses=ApprovalOut)
     def retrieve(self, request: Request, approval_id: UUID) -> Response:
         """One of them."""
-        return Response(ApprovalOut(self.approval(approval_id)).data)
+        return Response(shown(ApprovalOut, self.approval(approval_id)))
 
     @extend_schema(
         operation_id="approvals_approve",
@@ -130,7 +130,7 @@ class Approvals(WorkspaceViews):
     def approve(self, request: Request, approval_id: UUID) -> Response:
         """Let the call be made with exactly these arguments.  The first decision stands; any later one is a 409."""
         found, given = self.approval(approval_id), checked(Approve, request.data)
-        return Response(ApprovalOut(approvals.approve(found, user=self.user, **given)).data)
+        return Response(shown(ApprovalOut, approvals.approve(found, user=self.user, **given)))
 
     @extend_schema(
         operation_id="approvals_edit", tags=["approvals"], parameters=[APPROVAL], request=Edit, responses=ApprovalOut
@@ -138,7 +138,7 @@ class Approvals(WorkspaceViews):
     def edit(self, request: Request, approval_id: UUID) -> Response:
         """Let the call be made with other arguments, taken as they are.  The answer is the new approval."""
         found, given = self.approval(approval_id), checked(Edit, request.data)
-        return Response(ApprovalOut(approvals.edit(found, user=self.user, **given)).data)
+        return Response(shown(ApprovalOut, approvals.edit(found, user=self.user, **given)))
 
     @extend_schema(
         operation_id="approvals_deny", tags=["approvals"], parameters=[APPROVAL], request=Deny, responses=ApprovalOut
@@ -146,7 +146,7 @@ class Approvals(WorkspaceViews):
     def deny(self, request: Request, approval_id: UUID) -> Response:
         """Refuse: the step fails, or succeeds with the denial as its output, as the agent's version has it."""
         found, given = self.approval(approval_id), checked(Deny, request.data)
-        return Response(ApprovalOut(approvals.deny(found, user=self.user, **given)).data)
+        return Response(shown(ApprovalOut, approvals.deny(found, user=self.user, **given)))
 
     @extend_schema(
         operation_id="approvals_answer",
@@ -158,7 +158,7 @@ class Approvals(WorkspaceViews):
     def answer(self, request: Request, approval_id: UUID) -> Response:
         """Answer a question (kind input); 422 if the answer does not fit its schema."""
         found, given = self.approval(approval_id), checked(Answer, request.data)
-        return Response(ApprovalOut(approvals.answer(found, user=self.user, **given)).data)
+        return Response(shown(ApprovalOut, approvals.answer(found, user=self.user, **given)))
 
 
 def _short(name: str) -> Case:

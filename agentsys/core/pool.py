@@ -6,9 +6,12 @@ waited for a minute and got PoolTimeout, with PostgreSQL there all the time.
 """
 
 import contextlib
+import math
+import select
 import threading
 import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from psycopg import Connection, Error
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
@@ -22,6 +25,9 @@ RECONNECT_TIMEOUT_S = 2
 PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
 #: All idle connections are replaced at most so often; between, each that is found dead by itself.
 RENEW_EVERY_S = 1.0
+#: A connection that came back so short a time ago is asked only by its socket, which costs no round trip: a
+#: server that ended it has sent its word.  What a silent network ate, a question would not find out sooner.
+FRESH_S = 1.0
 
 
 class Pool(ConnectionPool[Connection[Any]]):
@@ -31,9 +37,14 @@ class Pool(ConnectionPool[Connection[Any]]):
         super().__init__(**options)
         self._renewing = threading.Lock()
         self._renewed_at = 0.0
+        self._back_at: WeakKeyDictionary[Connection[Any], float] = WeakKeyDictionary()
+
+    def putconn(self, conn: Connection[Any]) -> None:
+        self._back_at[conn] = time.monotonic()
+        super().putconn(conn)
 
     def getconn(self, timeout: float | None = None) -> Connection[Any]:
-        """A connection that has just answered; one round trip.
+        """A connection that answers; one round trip unless it was used a moment ago.
 
         Raises:
             PoolTimeout: there was none for ``timeout`` seconds (None: the pool's own).
@@ -43,13 +54,20 @@ class Pool(ConnectionPool[Connection[Any]]):
         while True:
             given = super().getconn(deadline - time.monotonic())
             given_at = time.monotonic()
-            if self._answers(given):
+            if self._is_fresh(given, given_at) or self._answers(given):
                 return given
             self._renew(given_at)
             failed += 1
             if failed > 1:  # the first may have been idle for long, the next was made for us
                 pause_s = backoff.half_jitter(failed - 1, base_s=PAUSE_S, cap_s=LONGEST_PAUSE_S)
                 time.sleep(max(0.0, min(pause_s, deadline - time.monotonic())))
+
+    def _is_fresh(self, given: Connection[Any], now: float) -> bool:
+        if given.closed or now - self._back_at.get(given, -math.inf) >= FRESH_S:
+            return False
+        socket = select.poll()
+        socket.register(given.fileno(), select.POLLIN)
+        return not socket.poll(0)  # between two questions a server says nothing, but that it goes
 
     def _answers(self, given: Connection[Any]) -> bool:
         try:

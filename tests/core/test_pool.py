@@ -116,6 +116,23 @@ def test_a_connection_that_died_in_somebodys_hands_is_not_handed_on() -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_connection_used_a_moment_ago_is_handed_out_without_a_question_unless_it_is_dead(monkeypatch) -> None:
+    fill_pool()
+    asked: list[Any] = []
+    check = connection.pool.check_connection
+    monkeypatch.setattr(connection.pool, "check_connection", lambda given: asked.append(given) or check(given))
+
+    assert value("SELECT 7") == 7
+    connection.close()
+    assert asked == []
+    assert terminate_all() >= SIZE
+    assert value("SELECT 8") == 8
+    connection.close()
+    assert asked
+    assert value("SELECT 9") == 9
+
+
+@pytest.mark.django_db(transaction=True)
 def test_connections_that_die_as_soon_as_they_are_made_are_not_asked_for_without_pause(monkeypatch) -> None:
     def die(_: Any) -> None:
         raise psycopg.OperationalError("the connection is closed")
@@ -124,6 +141,7 @@ def test_connections_that_die_as_soon_as_they_are_made_are_not_asked_for_without
     pool = connection.pool
     made = pool.get_stats().get("connections_num", 0)
     with monkeypatch.context() as dying:
+        dying.setattr(core_pool, "FRESH_S", 0.0)
         dying.setattr(pool, "check_connection", die)
         with pytest.raises(PoolTimeout):
             pool.getconn(timeout=1.0)
