@@ -79,6 +79,8 @@ class Environment(BaseModel):
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     retry_cap_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
     run_max_steps: Annotated[int, Field(ge=1, le=1000)] = 1000
+    run_max_depth: Annotated[int, Field(ge=0, le=50)] = 5
+    run_max_children: Annotated[int, Field(ge=0, le=1000)] = 100
     step_max_attempts: Annotated[int, Field(ge=1, le=20)] = 5
     db_mode: Literal["pool", "persistent"] = "pool"
     db_prepare: bool = True

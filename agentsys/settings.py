@@ -249,6 +249,7 @@ SLICE_S = ENV.slice_s
 RETRY_BASE_S = ENV.retry_base_s
 RETRY_CAP_S = ENV.retry_cap_s
 RUN_MAX_STEPS = ENV.run_max_steps
+RUN_MAX_DEPTH, RUN_MAX_CHILDREN = ENV.run_max_depth, ENV.run_max_children
 STEP_MAX_ATTEMPTS = ENV.step_max_attempts
 STEP_TIMEOUT_S = ENV.step_timeout_s
 APPROVAL_EXPIRES_S = ENV.approval_expires_s

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Kind = Literal["tool", "answer", "wait", "ask"]
+Kind = Literal["tool", "answer", "wait", "ask", "delegate"]
 OnError = Literal["fail", "continue"]
 IfFailed = Literal["skip", "null"]
 
@@ -27,8 +27,9 @@ class PlanStep:
     tool: str = ""  #: only of kind tool
     arguments: dict[str, Any] = field(
         default_factory=dict
-    )  #: of tool; of wait: seconds or until; of ask: question, schema
-    objective: str = ""  #: of answer, if it has one; of ask, the question
+    )  #: of tool; of wait: seconds or until; of ask: question, schema;
+    #: of delegate: agent, goal, plan, input
+    objective: str = ""  #: of answer, if it has one; of ask, the question; of delegate, the goal
     #: Keys of steps: the explicit ones first, then those that references name; each once.
     depends_on: tuple[str, ...] = ()
     title: str = ""

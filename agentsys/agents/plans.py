@@ -16,13 +16,15 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
-from agentsys.agents import references
+from agentsys.agents import plan_delegate, references
 from agentsys.agents.plan_ask import check_ask
+from agentsys.agents.plan_delegate import check_delegate
 from agentsys.agents.plan_faults import Faults, check_storable, shown, type_name
 from agentsys.agents.plan_fields import MAX_WAIT_S, Fields, check_wait
 from agentsys.agents.plan_graph import layers, terminal_keys
 from agentsys.agents.plan_links import Draft, Reading, check_cycles, collect, link
 from agentsys.agents.plan_types import NO_ANSWER, IfFailed, Kind, NoAnswer, OnError, Plan, PlanStep, to_json
+from agentsys.core.errors import PlanInvalid
 from agentsys.tools import registry
 from agentsys.tools.arguments import Fault
 from agentsys.tools.registry import ToolSpec
@@ -43,11 +45,12 @@ _FIELDS: dict[str, frozenset[str]] = {
     "answer": _COMMON | {"objective"},
     "wait": _COMMON | {"arguments"},
     "ask": _COMMON | {"objective", "arguments", "expires_s"},
+    "delegate": _COMMON | {"objective", "arguments"},
 }
 _ALL_FIELDS = frozenset().union(*_FIELDS.values())
 _FOREIGN = {kind: sorted(_ALL_FIELDS - fields) for kind, fields in _FIELDS.items()}
 #: In the contract, but nothing can run them yet.
-_UNAVAILABLE = ("act", "delegate")
+_UNAVAILABLE = ("act",)
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
@@ -170,8 +173,10 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         key=key,
         kind=kind,
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
-        arguments=fields.object("arguments") if kind in ("tool", "wait", "ask") else {},
-        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS) if kind in ("answer", "ask") else "",
+        arguments=fields.object("arguments") if kind != "answer" else {},
+        objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS)
+        if kind in ("answer", "ask", "delegate")
+        else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
         timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S),
         max_attempts=fields.count("max_attempts", most=MAX_ATTEMPTS),
@@ -184,18 +189,38 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
 
 def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
     step = draft.step
-    templates = {"question": step.arguments.get("question")} if step.kind == "ask" else step.arguments
-    collect(templates, f"{draft.path}.arguments", draft, reading)
+    collect(_templates(step), f"{draft.path}.arguments", draft, reading)
     collect(step.objective, f"{draft.path}.objective", draft, reading)
     if step.kind == "wait":
         check_wait(fields, step.arguments)
     elif step.kind == "ask":
         check_ask(fields, step.arguments)
+    elif step.kind == "delegate":
+        check_delegate(fields, step.arguments)
+        _check_childs_plan(fields, step, reading)
     elif step.kind == "tool":
         _check_tool(fields, step, reading)
     if step.approval and step.kind != "tool":
         message = f"Only a call of a tool can be approved; a step of kind {step.kind} cannot."
         fields.fault("approval", "field_not_allowed", message)
+
+
+def _templates(step: PlanStep) -> dict[str, Any]:
+    """The arguments in which references are this plan's."""
+    named = {"ask": ("question",), "delegate": plan_delegate.TEMPLATES}.get(step.kind)
+    return step.arguments if named is None else {name: step.arguments.get(name) for name in named}
+
+
+def _check_childs_plan(fields: Fields, step: PlanStep, reading: Reading) -> None:
+    """As its own plan will be, unless another agent does it: that one's tools are known when it starts."""
+    plan = step.arguments.get("plan")
+    if not isinstance(plan, dict) or step.arguments.get("agent") is not None:
+        return
+    try:
+        parse_plan(plan, tools=reading.tools)
+    except PlanInvalid as invalid:
+        for fault in invalid.data["errors"]:
+            fields.fault(f"arguments.plan.{fault['path']}".rstrip("."), fault["code"], fault["message"])
 
 
 def _check_tool(fields: Fields, step: PlanStep, reading: Reading) -> None:

@@ -116,6 +116,9 @@ class RunOut(serializers.ModelSerializer[Run]):
 class RunFilter(filters.FilterSet):
     status = filters.MultipleChoiceFilter(choices=RunStatus.choices, help_text="May be given several times.")
     agent = filters.CharFilter(field_name="agent_version__agent__slug")
+    parent = filters.UUIDFilter(
+        field_name="parent_run_id", help_text="Made from this run: its children, retries and forks."
+    )
     label = filters.CharFilter(method="by_label", help_text="name=value; several times: all of them.")
     created_after = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
     created_before = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")

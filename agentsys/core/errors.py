@@ -118,6 +118,30 @@ class DeadlineExceeded(AgentSysError):
     code, http_status = "deadline_exceeded", 504
 
 
+class DepthExceeded(AgentSysError):
+    """A run this deep below the first one may not delegate any further."""
+
+    code, http_status = "depth_exceeded", 422
+
+
+class TooManyChildren(AgentSysError):
+    """The run has delegated as often as it may."""
+
+    code, http_status = "too_many_children", 422
+
+
+class StepLimitReached(AgentSysError):
+    """The run's limit of steps is used up."""
+
+    code, http_status = "step_limit_reached", 422
+
+
+class ChildFailed(AgentSysError):
+    """The child run did not succeed; ``error`` has its own error."""
+
+    code, http_status = "child_failed", 502
+
+
 class OutputInvalid(AgentSysError):
     """The result does not match the output schema."""
 

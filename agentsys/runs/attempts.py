@@ -11,8 +11,9 @@ from agentsys.core import db
 from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound, PlanInvalid
 
 from . import dispatch, handlers, leases
+from .delegation import Delegated
 from .leases import Held
-from .store import decisions, moves, verdicts
+from .store import children, decisions, moves, verdicts
 from .store.claims import Claim, Result
 from .store.create import steps_of
 from .store.decisions import Question
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
+#: What a handler gives that is no result.
+_Moves = handlers.Expand | handlers.Sleep | Question | Verified | Delegated
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +105,7 @@ def _info(claim: Claim) -> AttemptInfo:
     return AttemptInfo(str(claim.claim_token), task, str(claim.run_id), claim.key, claim.tool, claim.attempt)
 
 
-_Moved = handlers.Expand | handlers.Sleep | Question | Verified
-
-
-def _moved(claim: Claim, outcome: _Moved) -> Sequence[str]:
+def _moved(claim: Claim, outcome: _Moves) -> Sequence[str]:
     if isinstance(outcome, handlers.Expand):
         return moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools))
     if isinstance(outcome, Question):
@@ -113,15 +113,19 @@ def _moved(claim: Claim, outcome: _Moved) -> Sequence[str]:
         return ()
     if isinstance(outcome, Verified):
         return verdicts.done(claim, outcome.result)
+    if isinstance(outcome, Delegated):
+        return children.wait_for_child(claim)
     moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
     return ()
 
 
-def _short(outcome: _Moved) -> str:
+def _short(outcome: _Moves) -> str:
     if isinstance(outcome, handlers.Sleep):
         return f"sleeps until {outcome.until}" if outcome.until else f"sleeps {outcome.delay_s:g} s"
     if isinstance(outcome, Question):
         return f"asks a person for {outcome.kind}"
+    if isinstance(outcome, Delegated):
+        return "waits for its child"
     return _SHORT.repr(outcome.result.output)
 
 
@@ -148,4 +152,4 @@ def _reason(claim: Claim, error: AgentSysError) -> str:
     """The run's reason, should it fail for this."""
     if isinstance(error, GoalNotPlannable | PlanInvalid):
         return "plan"
-    return {"tool": "tool", "wait": "error", "ask": "error"}.get(claim.kind, "model")
+    return {"tool": "tool", "wait": "error", "ask": "error", "delegate": "error"}.get(claim.kind, "model")

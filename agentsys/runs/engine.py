@@ -12,7 +12,7 @@ from agentsys.core.errors import LeaseLost
 from . import dispatch, leases
 from .attempts import Attempt, Observer
 from .leases import Held
-from .store import claims, complete, moves
+from .store import children, claims, complete, moves
 from .store.claims import Claim, Completion, Result
 
 #: Steps that take no longer than this on average share their claims and commits with those of other runs.
@@ -186,4 +186,6 @@ def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Claim | None:
         return None
     attempt.succeeded(result)
     dispatch.wake(outcome.lanes)
+    if outcome.parent_step is not None:
+        dispatch.wake(children.take_over(outcome.parent_step))
     return outcome.next

@@ -10,8 +10,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agentsys.agents import answer, approvals, planner, references
-from agentsys.agents.models import AgentVersion
+from agentsys.agents import answer, planner, references
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
 from agentsys.core import db
@@ -21,9 +20,11 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, files, verifying
+from . import asking, delegation, files, verifying
+from .delegation import Delegated
 from .leases import Held
 from .models import Run
+from .pinned import allowed_tools, max_steps, model_of
 from .store.claims import Claim, Result
 from .store.decisions import Question
 from .store.sql import SQL
@@ -48,7 +49,7 @@ class Sleep:
     delay_s: float | None = None
 
 
-Outcome = Result | Expand | Sleep | Question | Verified
+Outcome = Result | Expand | Sleep | Question | Verified | Delegated
 
 
 def tool(held: Held) -> Outcome:
@@ -161,6 +162,15 @@ def ask(held: Held) -> Outcome:
     return asking.for_answer(text, arguments.get("schema"))
 
 
+def delegate(held: Held) -> Outcome:
+    """Start a child run, or find the one that an earlier attempt has started; its end is the step's."""
+    claim = held.claim
+    arguments = claim.arguments or {}
+    goal = rendered(claim, claim.objective or arguments.get("goal") or "")
+    request = delegation.request_of(goal, arguments, rendered(claim, arguments.get("input")))
+    return delegation.start(claim, request)
+
+
 def _moment(text: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
@@ -178,6 +188,7 @@ HANDLERS: dict[str, Callable[[Held], Outcome]] = {
     "answer": answering,
     "wait": wait,
     "ask": ask,
+    "delegate": delegate,
 }
 
 
@@ -202,20 +213,3 @@ def _outputs(claim: Claim, keys: Sequence[str]) -> dict[str, Any]:
     if not keys:
         return {}
     return {row["key"]: row["output"] for row in db.rows(SQL["outputs"], run_id=claim.run_id, keys=list(keys))}
-
-
-def allowed_tools(version: AgentVersion) -> dict[str, ToolSpec]:
-    """The tools an agent version may use; an empty list allows all.  Those it wants approved say so."""
-    tools = registry.all_tools()
-    allowed = {name: spec for name, spec in tools.items() if not version.tools or name in version.tools}
-    return approvals.needing(allowed, version.approvals) if version.approvals else allowed
-
-
-def model_of(run: Run) -> str:
-    """The run's own model, else its version's, else the installation's."""
-    return run.model or run.agent_version.model or settings.MODEL
-
-
-def max_steps(limits: Mapping[str, Any]) -> int:
-    """How many steps a plan of this run may have."""
-    return min(settings.RUN_MAX_STEPS, limits.get("steps", settings.RUN_MAX_STEPS))

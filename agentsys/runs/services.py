@@ -24,8 +24,8 @@ from agentsys.core.sanitize import clean
 from agentsys.tools.registry import ToolSpec
 
 from . import dispatch, files, submission
-from .handlers import allowed_tools, max_steps
 from .models import Run, Step
+from .pinned import allowed_tools, max_steps, tighter
 from .store import moves, verdicts
 from .store.change import jsonb
 from .store.create import NewSteps, insert_run, planning_step, steps_of
@@ -110,7 +110,7 @@ def _current_version(workspace_id: UUID, slug: str) -> AgentVersion:
 def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
     if request.plan is not None:
         tools: Mapping[str, ToolSpec] = allowed_tools(version)
-        most = int(max_steps(_tighter(version.limits, request.limits)))
+        most = max_steps(tighter(version.limits, request.limits))
         plan = parse_plan(request.plan, tools=tools, max_steps=most)
         return steps_of(plan, tools)
     if version.mode == Mode.FIXED:
@@ -120,7 +120,7 @@ def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
 
 
 def _values(request: Submission, version: AgentVersion, user: User | None, key: str) -> dict[str, Any]:
-    limits = _tighter(version.limits, request.limits)
+    limits = tighter(version.limits, request.limits)
     return {
         "id": uuid7(),
         "workspace_id": version.workspace_id,
@@ -139,11 +139,6 @@ def _values(request: Submission, version: AgentVersion, user: User | None, key: 
         "start_at": request.start_at,
         "deadline_s": _soonest(request.deadline_s, limits.get("time_s")),
     }
-
-
-def _tighter(agents: Mapping[str, float], asked: Mapping[str, float]) -> dict[str, float]:
-    """A submission may narrow its agent's limits, and never widen them."""
-    return {**asked, **{name: min(most, asked.get(name, most)) for name, most in agents.items()}}
 
 
 def _soonest(*seconds: float | None) -> float | None:

@@ -20,6 +20,7 @@ CHECKS = {
     "I9": "every live run has a live step, a time or a counterpart",
     "I11": "failures and crashes are bounded",
     "I13": "no step starts after a cancel",
+    "I14": "no step waits for a child that has ended, no child for nobody",
 }
 SHOWN = 5
 

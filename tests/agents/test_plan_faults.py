@@ -52,7 +52,7 @@ def ask(**arguments):
         ({"steps": [ask(question="?") | {"tool": "time.now"}]}, ("steps[0].tool", "field_not_allowed")),
         ({"steps": [ask(question="?") | {"approval": True}]}, ("steps[0].approval", "field_not_allowed")),
         ({"steps": [{"key": "a", "kind": "act", "objective": "x"}]}, ("steps[0].kind", "kind_unavailable")),
-        ({"steps": [{"key": "a", "kind": "delegate"}]}, ("steps[0].kind", "kind_unavailable")),
+        ({"steps": [{"key": "a", "kind": "delegate"}]}, ("steps[0].arguments", "argument_missing")),
         ({"steps": [step(aruments={})]}, ("steps[0].aruments", "unknown_field")),
         ({"steps": [step(objective="x")]}, ("steps[0].objective", "field_not_allowed")),
         (

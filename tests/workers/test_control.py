@@ -5,7 +5,8 @@ import signal
 import pytest
 
 from agentsys.infrastructure.processes import wait_until
-from agentsys.runs import control
+from agentsys.runs import control, services
+from agentsys.runs.models import Run
 from tests.workers.conftest import ended
 
 pytestmark = pytest.mark.processes
@@ -56,3 +57,38 @@ def test_a_worker_killed_in_a_paused_run_costs_a_try_and_not_the_pause(start, he
     assert ended(run).status == "succeeded"
     assert len(held.pids()) == 2
     assert held.pids() > first
+
+
+def test_a_child_run_goes_through_real_workers_and_outlives_its_parents_worker(start, held, submit, ring):
+    workers = {lane: start(lane) for lane in ("compute", "system")}
+    child = {"plan": {"steps": [held.step("a"), {"key": "b", "tool": "test.echo", "arguments": {"value": "${a}"}}]}}
+    run = submit(
+        [{"key": "d", "kind": "delegate", "arguments": child}, {"key": "z", "tool": "test.echo", "depends_on": ["d"]}]
+    )
+    held.wait_for()
+    assert has(run, d="waiting")
+
+    for worker in workers.values():  # nothing of the parent is in any process
+        worker.send_group(signal.SIGKILL)
+    start("compute")
+    start("system")
+    held.let_go()
+
+    assert ended(run, timeout_s=30).status == "succeeded"
+    assert Run.objects.get(parent_run=run).result == {"b": "held"}
+    assert run.steps.get(key="d").output == {"b": "held"}
+
+
+def test_a_failed_child_and_a_cancelled_parent_are_found_by_the_sweepers_of_real_workers(start, held, submit, ring):
+    start("compute")
+    start("system")
+    failing = {"plan": {"steps": [{"key": "x", "tool": "test.fail"}]}}
+    run = submit([{"key": "d", "kind": "delegate", "arguments": failing}])
+    assert ended(run).error["code"] == "child_failed"
+
+    run = submit([{"key": "d", "kind": "delegate", "arguments": {"plan": {"steps": [held.step("a")]}}}])
+    held.wait_for()
+    services.cancel(run)
+    assert wait_until(Run.objects.filter(parent_run=run, status="cancelling").exists, timeout_s=10)
+    held.let_go()
+    assert ended(Run.objects.get(parent_run=run)).reason == "parent"

@@ -118,8 +118,8 @@ class EventTypeFilter(_TextFilter):
 
 
 ENDS = (
-    "succeeded", "failed", "sleeping", "waiting", "cancelled", "crashed", "fenced", "released", "asked", "unknown",
-    "unverified",
+    "succeeded", "failed", "sleeping", "waiting", "cancelled", "crashed", "fenced", "released", "asked", "delegated",
+    "unknown", "unverified",
 )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ WITH given AS MATERIALIZED (
               FROM done JOIN run ON run.run_id = done.run_id LEFT JOIN n ON n.run_id = done.run_id) d
      WHERE r.id = d.run_id
     RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason,
-              d.key, d.attempt, d.claimed, d.ready_lanes, (d.last OR r.status = 'waiting')::int AS turned
+              d.key, d.attempt, d.claimed, d.ready_lanes, CASE WHEN d.last THEN r.parent_step END AS parent_step, (d.last OR r.status = 'waiting')::int AS turned
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
     SELECT m.workspace_id, m.id, clock_timestamp(), e.*
@@ -102,7 +102,7 @@ WITH given AS MATERIALIZED (
     ON CONFLICT (id) DO NOTHING
 )
 SELECT child.*, moved.id AS moved_id, moved.open_steps AS run_open_steps, moved.plan_version AS run_plan_version,
-       moved.ready_lanes
+       moved.ready_lanes, moved.parent_step
   FROM moved LEFT JOIN child ON child.run_id = moved.id AND child.status = 'running';
 
 -- name: completion_state

@@ -47,7 +47,7 @@ WITH run AS (
         %(model)s, %(output_schema)s::jsonb, %(effects)s, %(labels)s::jsonb, %(limits)s::jsonb, %(priority)s, %(status)s,
         %(reason)s, '', %(reason)s, false, %(event_seq)s, %(open_steps)s, %(active_steps)s, 0, 0, 0, 0, 0, 0,
         %(idempotency_key)s, %(request_digest)s,
-        coalesce(%(deadline_at)s::timestamptz, clock_timestamp() + make_interval(secs => %(deadline_s)s::float8)),
+        least(%(deadline_at)s::timestamptz, clock_timestamp() + make_interval(secs => %(deadline_s)s::float8)),
         clock_timestamp())
     ON CONFLICT DO NOTHING
     RETURNING *
@@ -84,3 +84,30 @@ WITH run AS (
       FROM run, jsonb_to_recordset(%(events)s::jsonb) AS e(seq int, type text, step text, data jsonb)
 )
 SELECT * FROM run;
+
+-- name: delegation_used
+-- How many times a run has delegated, up to this step in plan order; and the steps of it and of its children.
+SELECT (SELECT count(*) FROM runs_step
+         WHERE run_id = %(run_id)s AND kind = 'delegate' AND id <= %(step_id)s) AS children,
+       (SELECT count(*) FROM runs_step
+         WHERE run_id = %(run_id)s OR run_id IN (SELECT id FROM runs_run
+                                        WHERE parent_run_id = %(run_id)s AND parent_step IS NOT NULL)) AS steps;
+
+-- name: ended_child
+-- The child that a step waits for, once it has ended; no lock, for it does not change any more.
+SELECT c.id, c.status, c.reason, c.result, c.error, s.run_id, s.key
+  FROM runs_run c JOIN runs_step s ON s.id = c.parent_step
+ WHERE c.parent_step = %(step_id)s AND c.finished_at IS NOT NULL AND s.status = 'waiting' AND s.reason = 'child';
+
+-- name: joinable_parents
+-- Steps whose child has ended; by the index of timers, where they have none.
+SELECT s.id FROM runs_step s JOIN runs_run c ON c.parent_step = s.id
+ WHERE s.status = 'waiting' AND s.available_at IS NULL AND s.reason = 'child' AND c.finished_at IS NOT NULL
+ ORDER BY s.id LIMIT %(limit)s;
+
+-- name: orphans
+-- Live children whose step waits for them no more: it was cancelled with its run.
+SELECT c.id FROM runs_run c LEFT JOIN runs_step s ON s.id = c.parent_step
+ WHERE c.parent_step IS NOT NULL AND c.finished_at IS NULL AND c.status <> 'cancelling'
+   AND (s.id IS NULL OR s.status IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+ ORDER BY c.id LIMIT %(limit)s;

@@ -9,6 +9,7 @@ SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded' AND s.reason <> 
    AND NOT EXISTS (SELECT 1 FROM runs_attempt a WHERE a.id = s.claim_token AND a.outcome = 'succeeded')
    AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved')
    AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision IN ('answer', 'deny'))
+   AND NOT EXISTS (SELECT 1 FROM runs_run c WHERE c.parent_step = s.id AND c.status = 'succeeded')
 UNION ALL
 SELECT s.id::text FROM runs_step s
   JOIN LATERAL (SELECT count(*) AS n FROM runs_attempt a
@@ -87,3 +88,14 @@ SELECT id::text AS what FROM runs_step WHERE failures > max_attempts OR crashes 
 -- no step started after its run's cancel
 SELECT DISTINCT s.run_id::text AS what FROM runs_event c JOIN runs_event s ON s.run_id = c.run_id AND s.seq > c.seq
  WHERE c.type = 'run.cancelling' AND s.type = 'step.started';
+
+-- name: I14
+-- no step waits for a child that has ended or was never there, and no child goes on for a step that waits no more;
+-- both for longer than ten seconds, for they end one after the other
+SELECT s.id::text AS what FROM runs_step s LEFT JOIN runs_run c ON c.parent_step = s.id
+ WHERE s.status = 'waiting' AND s.reason = 'child'
+   AND (c.id IS NULL OR c.finished_at < clock_timestamp() - interval '10 seconds')
+UNION ALL
+SELECT c.id::text FROM runs_run c JOIN runs_step s ON s.id = c.parent_step
+ WHERE c.finished_at IS NULL AND c.cancel_at IS NULL AND s.finished_at < clock_timestamp() - interval '10 seconds'
+   AND c.created_at < clock_timestamp() - interval '10 seconds';

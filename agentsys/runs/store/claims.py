@@ -66,6 +66,7 @@ class Completion:
 
     next: Claim | None = None
     lanes: Sequence[str] = ()
+    parent_step: int | None = None  #: the run has ended, and a step of its parent waits for that
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def _ending(record: _Record, run: db.Row) -> dict[str, Any]:
 
 
 def _completion(row: db.Row) -> Completion:
-    return Completion(next=None if row["id"] is None else from_row(row), lanes=row["ready_lanes"] or ())
+    return Completion(None if row["id"] is None else from_row(row), row["ready_lanes"] or (), row["parent_step"])
 
 
 def usage_of(result: Result) -> dict[str, Any] | None:

@@ -53,7 +53,7 @@ def _plan_row(n: int, step: PlanStep, tools: Mapping[str, ToolSpec]) -> dict[str
         if spec.approval and not step.approval:  # any of them suffices, none takes it away
             step = replace(step, approval=True)
         return _row(n, step, StepKind.TOOL, Lane(spec.lane), spec.effect, spec.timeout_s)
-    if step.kind in ("wait", "ask"):
+    if step.kind in ("wait", "ask", "delegate"):
         return _row(n, step, StepKind(step.kind), Lane.SYSTEM, "pure", settings.STEP_TIMEOUT_S)
     return _row(n, step, StepKind(step.kind), Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S)
 

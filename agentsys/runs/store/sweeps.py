@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import decisions, moves
+from . import children, decisions, moves
 from .change import locked
 from .sql import SQL
 
@@ -90,6 +90,19 @@ def expire_questions() -> list[str]:
     due = db.rows(SQL["expired_questions"], limit=BATCH)
     _each(due, lambda row: lanes.extend(decisions.expire(row["id"], row["run_id"])))
     return lanes
+
+
+def join_children() -> list[str]:
+    """Let steps whose child has ended end with it; the lanes to ring."""
+    lanes: list[str] = []
+    ended = db.rows(SQL["joinable_parents"], limit=BATCH)
+    _each(ended, lambda row: lanes.extend(children.join(row["id"])))
+    return lanes
+
+
+def cancel_orphans() -> None:
+    """Stop the children of steps that wait for them no more."""
+    _each(db.rows(SQL["orphans"], limit=BATCH), lambda row: moves.stop(row["id"], reason="parent"))
 
 
 def due_lanes(*, older_than_s: float) -> list[str]:
