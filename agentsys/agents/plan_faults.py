@@ -7,11 +7,12 @@ from typing import Any, NoReturn
 
 from agentsys.agents.references import MAX_DEPTH, join_path
 from agentsys.core.errors import PayloadTooLarge, PlanInvalid
-from agentsys.core.path_evaluation import weigh
+from agentsys.core.path_evaluation import MAX_DIGITS, weigh
 
 MAX_FAULTS = 100
 #: Of a plan as JSON.
 MAX_PLAN_BYTES = 2_000_000
+_MAX_BITS = int(MAX_DIGITS * math.log2(10))
 #: Searching for a similar name compares with every known one: a few hints help, a thousand cost seconds.
 _MAX_HINTS = 20
 
@@ -131,7 +132,9 @@ def _scalar_fault(value: Any) -> str:
         return _text_fault(value)
     if isinstance(value, float):
         return "" if math.isfinite(value) else "is NaN or infinite, which JSON does not have"
-    return "" if value is None or isinstance(value, int) else f"is not JSON but {type(value).__name__}"
+    if isinstance(value, int):
+        return "" if value.bit_length() <= _MAX_BITS else f"is a number of more than {MAX_DIGITS:,} digits"
+    return "" if value is None else f"is not JSON but {type(value).__name__}"
 
 
 def _text_fault(text: str) -> str:

@@ -10,7 +10,7 @@ from agentsys.core import db
 from agentsys.core.errors import InvalidTransition
 from agentsys.core.ids import uuid7
 
-from . import dispatch, services
+from . import dispatch, intake, services
 from .models import Run
 from .states import RunStatus, StepKind
 from .store import control, derive
@@ -91,7 +91,7 @@ def known_by(origin: Run, key: str, digest: str) -> Run | None:
     Raises:
         InvalidInput, IdempotencyKeyReused: the key is none, or belongs to another request.
     """
-    services.check_key(key)
+    intake.check_key(key)
     return services.replayed(origin.workspace_id, key, digest) if key else None
 
 

@@ -1,6 +1,7 @@
 """A run's files: rows in PostgreSQL, content stored once a workspace, never a local disk."""
 
 import hashlib
+from collections.abc import Iterable
 from uuid import UUID
 
 from agentsys.core import db
@@ -50,6 +51,15 @@ def put(*, workspace_id: UUID, run_id: UUID, name: str, content: bytes, step: Cl
         raise PayloadTooLarge(f"A run may have {MAX_FILES} files.", name=name)
     if not done["written"]:
         raise LeaseLost("The file was not written: the step is no longer ours.")
+
+
+def put_first(workspace_id: UUID, named: Iterable[tuple[UUID, str, bytes]]) -> None:
+    """Write the files that new runs come with, as (run, name, content).
+
+    In the order of their content, whose rows are shared: another order would lock them crosswise.
+    """
+    for run_id, name, content in sorted(named, key=lambda file: hashlib.sha256(file[2]).digest()):
+        put(workspace_id=workspace_id, run_id=run_id, name=name, content=content)
 
 
 def read(run_id: UUID | str, name: str) -> bytes:

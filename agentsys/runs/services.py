@@ -1,7 +1,5 @@
 """Use cases: what people and programs ask of runs.  REST, admin and command line all call these."""
 
-import hashlib
-import math
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
@@ -9,31 +7,22 @@ from uuid import UUID
 from django.db import transaction
 
 from agentsys.accounts.models import User
-from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.agents.plans import parse_plan
 from agentsys.core import db
 from agentsys.core.errors import (
     IdempotencyKeyReused,
     InvalidInput,
     InvalidTransition,
     NotFound,
-    PlanInvalid,
 )
-from agentsys.core.ids import uuid7
 from agentsys.core.sanitize import clean
-from agentsys.tools.registry import ToolSpec
 
-from . import dispatch, files, submission
+from . import dispatch, files, intake, submission
 from .models import Run, Step
-from .pinned import allowed_tools, max_steps, tighter
 from .store import moves, verdicts
-from .store.change import jsonb
-from .store.create import NewSteps, insert_run, planning_step, steps_of
-from .store.sql import SQL
+from .store.create import NewRun, insert_runs
 from .submission import Submission
 
 OUTCOMES = ("done", "not_done", "failed")
-MAX_KEY = 200
 
 
 def submit(
@@ -51,37 +40,35 @@ def submit(
         NotFound: the workspace has no such agent.
         IdempotencyKeyReused: the key belongs to another request.
     """
-    check_key(idempotency_key)
+    intake.check_key(idempotency_key)
     submission.check(request)
-    if idempotency_key and (known := replayed(workspace_id, idempotency_key, request.digest())):
+    digest = request.digest() if idempotency_key else ""
+    if idempotency_key and (known := replayed(workspace_id, idempotency_key, digest)):
         return known, True  # first of all: the plan may name tools that are gone by now
-    version = _current_version(workspace_id, request.agent)
-    steps = _first_steps(request, version)
-    values = _values(request, version, user, idempotency_key)
-    run = _insert(values, steps, request.files)
+    versions = intake.current_versions(workspace_id, [request.agent])
+    new = intake.new_run(request, versions, key=idempotency_key or None, digest=digest)
+    run = _insert(workspace_id, user, new, request.files)
     if run is None:  # somebody was faster with the same key
-        return cast(Run, replayed(workspace_id, idempotency_key, request.digest())), True
-    dispatch.wake(steps.roots)
-    run.agent_version = version
+        return cast(Run, replayed(workspace_id, idempotency_key, digest)), True
+    dispatch.wake(new.steps.roots)
+    run.agent_version = versions[request.agent]
     return run, False
 
 
-def _insert(values: Mapping[str, Any], steps: NewSteps, contents: Mapping[str, bytes]) -> Run | None:
+def _insert(workspace_id: UUID, user: User | None, new: NewRun, contents: Mapping[str, bytes]) -> Run | None:
     """One statement and one commit; with files, one transaction."""
-    if not contents:
-        return db.retrying(lambda: insert_run(values, steps))
-    return db.retrying(lambda: _insert_with_files(values, steps, contents))
 
+    def insert() -> Run | None:
+        made = insert_runs([new], workspace_id=workspace_id, created_by_id=user.pk if user else None)
+        return made[0] if made else None
 
-def _insert_with_files(values: Mapping[str, Any], steps: NewSteps, contents: Mapping[str, bytes]) -> Run | None:
-    # In the order of their content, whose rows are shared: another order would lock them crosswise.
-    in_order = sorted(contents.items(), key=lambda named: hashlib.sha256(named[1]).digest())
-    with transaction.atomic():
-        run = insert_run(values, steps)
-        if run is not None:
-            for name, content in in_order:
-                files.put(workspace_id=run.workspace_id, run_id=run.pk, name=name, content=content)
-    return run
+    def insert_with_files() -> Run | None:
+        with transaction.atomic():
+            if (run := insert()) is not None:
+                files.put_first(workspace_id, [(run.pk, name, content) for name, content in contents.items()])
+        return run
+
+    return db.retrying(insert_with_files if contents else insert)
 
 
 def get(workspace_id: UUID, run_id: UUID) -> Run:
@@ -94,65 +81,6 @@ def get(workspace_id: UUID, run_id: UUID) -> Run:
     if run is None:
         raise NotFound("There is no such run.")
     return run
-
-
-def _current_version(workspace_id: UUID, slug: str) -> AgentVersion:
-    # NUL and half a surrogate pair are in no slug, and PostgreSQL would not even look.
-    row = db.row(SQL["current_version"], workspace_id=workspace_id, slug=slug) if slug.isprintable() else None
-    if row is None:
-        raise NotFound(f"This workspace has no agent {slug[:50]!r} with a current version.", agent=slug[:50])
-    agent = Agent(id=row["agent_id"], workspace_id=workspace_id, slug=slug)
-    version = db.instance(AgentVersion, row)
-    version.agent = agent
-    return version
-
-
-def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
-    if request.plan is not None:
-        tools: Mapping[str, ToolSpec] = allowed_tools(version)
-        most = max_steps(tighter(version.limits, request.limits))
-        plan = parse_plan(request.plan, tools=tools, max_steps=most)
-        return steps_of(plan, tools)
-    if version.mode == Mode.FIXED:
-        fault = {"path": "plan", "code": "missing", "message": f"The agent {request.agent!r} runs only fixed plans."}
-        raise PlanInvalid("This agent needs a plan.", errors=[fault])
-    return planning_step()
-
-
-def _values(request: Submission, version: AgentVersion, user: User | None, key: str) -> dict[str, Any]:
-    limits = tighter(version.limits, request.limits)
-    return {
-        "id": uuid7(),
-        "workspace_id": version.workspace_id,
-        "agent_version_id": version.pk,
-        "created_by_id": user.pk if user else None,
-        "goal": request.goal,
-        "plan": jsonb(request.plan),
-        "input": jsonb(clean(request.input)),
-        "model": request.model,
-        "output_schema": jsonb(version.output_schema if request.output_schema is None else request.output_schema),
-        "labels": jsonb(dict(request.labels)),
-        "limits": jsonb(limits),
-        "priority": request.priority,
-        "idempotency_key": key or None,
-        "request_digest": request.digest(),
-        "start_at": request.start_at,
-        "deadline_s": _soonest(request.deadline_s, limits.get("time_s")),
-    }
-
-
-def _soonest(*seconds: float | None) -> float | None:
-    least = min((s for s in seconds if s is not None), default=math.inf)
-    return None if math.isinf(least) else float(least)
-
-
-def check_key(key: str) -> None:
-    """
-    Raises:
-        InvalidInput: it is no Idempotency-Key.
-    """
-    if len(key) > MAX_KEY or not key.isprintable():
-        raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")
 
 
 def replayed(workspace_id: UUID, key: str, digest: str) -> Run | None:

@@ -111,53 +111,59 @@ INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
 SELECT %(workspace_id)s, %(run_id)s, e.seq, e.type, e.step, clock_timestamp(), e.data
   FROM jsonb_to_recordset(%(events)s::jsonb) AS e(seq int, type text, step text, data jsonb);
 
--- name: current_version
--- What new runs of an agent pin.
-SELECT v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.current_version_id
- WHERE a.workspace_id = %(workspace_id)s AND a.slug = %(slug)s;
+-- name: current_versions
+-- What new runs of these agents pin.
+SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.current_version_id
+ WHERE a.workspace_id = %(workspace_id)s AND a.slug = ANY(%(slugs)s::text[]);
 
--- name: insert_run
--- One statement: the run, its steps, their edges, its first event; nothing at all when the key is taken.
+-- name: insert_runs
+-- One statement, however many runs: them, their steps, their edges, their first events; nothing of a run whose
+-- key is taken.  They come as JSON in one parameter, in the order in which they (and their steps) get their ids.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
-WITH run AS (
+WITH given AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(%(runs)s::jsonb) AS g(n int, id uuid, agent_version_id uuid, goal text, plan jsonb,
+        answer jsonb, input jsonb, model text, output_schema jsonb, labels jsonb, limits jsonb, priority int,
+        idempotency_key text, request_digest text, start_at timestamptz, deadline_s float8, open_steps int,
+        active_steps int, steps jsonb)
+), run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
         plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
         parked_reason, retryable, event_seq, open_steps, active_steps, steps_done, input_tokens, output_tokens, cost_usd,
         model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, created_at)
-    VALUES (%(id)s, %(workspace_id)s, %(agent_version_id)s, %(created_by_id)s, '', 0, %(goal)s, %(plan)s::jsonb,
-        %(answer)s::jsonb, 0, %(input)s::jsonb, %(model)s, %(output_schema)s::jsonb, 'live', %(labels)s::jsonb,
-        %(limits)s::jsonb, %(priority)s, 'queued',
-        CASE WHEN %(start_at)s::timestamptz > statement_timestamp() THEN 'start_at' ELSE '' END, '', '', false, 1, %(open_steps)s, %(active_steps)s,
-        0, 0, 0, 0, 0, 0, %(idempotency_key)s, %(request_digest)s, %(start_at)s::timestamptz,
-        clock_timestamp() + make_interval(secs => %(deadline_s)s::float8), clock_timestamp())
+    SELECT g.id, %(workspace_id)s::uuid, g.agent_version_id, %(created_by_id)s::bigint, '', 0, g.goal, g.plan, g.answer,
+        0, g.input, g.model, g.output_schema, 'live', g.labels, g.limits, g.priority, 'queued',
+        CASE WHEN g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, '',
+        '', false, 1, g.open_steps, g.active_steps, 0, 0, 0, 0, 0, 0, g.idempotency_key, g.request_digest, g.start_at,
+        clock_timestamp() + make_interval(secs => g.deadline_s), clock_timestamp()
+      FROM given g ORDER BY g.n
     ON CONFLICT (workspace_id, idempotency_key) DO NOTHING
-    RETURNING *
+    RETURNING id, workspace_id, status, reason, deadline_at, created_at
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
         slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, 0, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN run.start_at > statement_timestamp() THEN 'sleeping' ELSE 'ready' END,
-        CASE WHEN s.deps_left = 0 AND run.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
-        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false,
-        CASE WHEN s.deps_left = 0 AND run.start_at > statement_timestamp() THEN run.start_at END, 0, 0, 0, '',
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN g.start_at > statement_timestamp() THEN 'sleeping' ELSE 'ready' END,
+        CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
+        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - g.priority * 30000000, false,
+        CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN g.start_at END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
-      FROM run, jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
+      FROM run JOIN given g ON g.id = run.id,
+        jsonb_to_recordset(g.steps) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
         expires_s float8, timeout_s float8, max_attempts int, deps_left int)
-     ORDER BY s.n
-    RETURNING id, key, run_id, workspace_id
+     ORDER BY g.n, s.n
+    RETURNING id, key, run_id, workspace_id, depends_on
 ), edge AS (
     INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
-    SELECT p.workspace_id, p.run_id, p.id, c.id
-      FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
-      JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
+    SELECT c.workspace_id, c.run_id, p.id, c.id
+      FROM step c CROSS JOIN unnest(c.depends_on) AS d(key) JOIN step p ON p.run_id = c.run_id AND p.key = d.key
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run
 )
-SELECT * FROM run;
+SELECT id, status, reason, deadline_at, created_at FROM run;
 
 -- name: insert_steps
 -- New steps of a live run and their edges; under its lock.  Their parents are among them.

@@ -1,11 +1,14 @@
 """Rows of new runs and new steps, made from plans that were checked before."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS
 from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from agentsys.agents.plan_types import NO_ANSWER, Plan, PlanStep
 from agentsys.core import db
@@ -14,7 +17,7 @@ from agentsys.tools.registry import ToolSpec
 from .. import results
 from ..models import Run
 from ..states import Lane, StepKind
-from .change import Change, jsonb
+from .change import Change
 from .sql import SQL
 
 PLAN_KEY = "plan.1"  # a dot: no key of a plan can be the same
@@ -22,16 +25,48 @@ PLAN_KEY = "plan.1"  # a dot: no key of a plan can be the same
 
 @dataclass(frozen=True, slots=True)
 class NewSteps:
-    """Steps as the tables take them: rows in plan order, edges (parent key, child key), the answer template."""
+    """Steps as the tables take them: rows in plan order, and the answer template."""
 
     rows: list[dict[str, Any]]
-    edges: list[dict[str, str]] = field(default_factory=list)
     answer: dict[str, Any] | None = None
 
     @property
     def roots(self) -> list[str]:
         """Lanes of the steps that wait for nobody."""
         return [row["lane"] for row in self.rows if not row["deps_left"]]
+
+    @property
+    def edges(self) -> list[dict[str, str]]:
+        """Who waits for whom."""
+        return [{"parent": parent, "child": row["key"]} for row in self.rows for parent in row["depends_on"]]
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run as its table takes it (``values``: column -> value, and ``deadline_s``), with its first steps."""
+
+    values: Mapping[str, Any]
+    steps: NewSteps
+
+    @property
+    def id(self) -> UUID:
+        made: UUID = self.values["id"]
+        return made
+
+    def as_json(self, n: int) -> dict[str, Any]:
+        """The ``n``-th of those that are written together."""
+        return {**self.values, "n": n, **self._of_steps(), "steps": self.steps.rows}
+
+    def stored(self, written: Mapping[str, Any]) -> Run:
+        """As it is now in the database; ``written`` has what only the database knew."""
+        values = {name: value for name, value in self.values.items() if name != "deadline_s"}
+        run = Run(**{**values, **self._of_steps(), "event_seq": 1, **written})
+        run._state.adding, run._state.db = False, DEFAULT_DB_ALIAS
+        return run
+
+    def _of_steps(self) -> dict[str, Any]:
+        steps = self.steps
+        return {"answer": steps.answer, "open_steps": len(steps.rows), "active_steps": len(steps.roots)}
 
 
 def planning_step() -> NewSteps:
@@ -42,9 +77,8 @@ def planning_step() -> NewSteps:
 def steps_of(plan: Plan, tools: Mapping[str, ToolSpec]) -> NewSteps:
     """The rows of a checked plan."""
     rows = [_plan_row(n, step, tools) for n, step in enumerate(plan.steps)]
-    edges = [{"parent": parent, "child": step.key} for step in plan.steps for parent in step.depends_on]
     answer = None if plan.answer is NO_ANSWER else results.stored(plan.answer)
-    return NewSteps(rows, edges, answer)
+    return NewSteps(rows, answer)
 
 
 def _plan_row(n: int, step: PlanStep, tools: Mapping[str, ToolSpec]) -> dict[str, Any]:
@@ -69,18 +103,17 @@ def _row(n: int, step: PlanStep, kind: StepKind, lane: Lane, effect: str, timeou
     }  # fmt: skip
 
 
-def insert_run(values: Mapping[str, Any], steps: NewSteps) -> Run | None:
-    """Write a run, its steps and its first event in one statement; None when its idempotency key is taken."""
-    made = db.row(
-        SQL["insert_run"],
-        **values,
-        answer=jsonb(steps.answer),
-        open_steps=len(steps.rows),
-        active_steps=len(steps.roots),
-        steps=Jsonb(steps.rows),
-        edges=Jsonb(steps.edges),
+def insert_runs(new: Sequence[NewRun], *, workspace_id: UUID, created_by_id: int | None) -> list[Run]:
+    """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken."""
+    written = db.rows(
+        SQL["insert_runs"],
+        workspace_id=workspace_id,
+        created_by_id=created_by_id,
+        runs=Jsonb([run.as_json(n) for n, run in enumerate(new)], dumps=to_json),
     )
-    return db.instance(Run, made) if made else None
+    rows = {row["id"]: row for row in written}
+    given = {"workspace_id": workspace_id, "created_by_id": created_by_id}
+    return [run.stored(rows[run.id] | given) for run in new if run.id in rows]
 
 
 def insert_steps(change: Change, steps: NewSteps) -> None:
@@ -105,4 +138,4 @@ def insert_steps(change: Change, steps: NewSteps) -> None:
     change.event("plan.revised", version=run["plan_version"], steps=[row["key"] for row in steps.rows])
 
 
-__all__ = ["PLAN_KEY", "NewSteps", "insert_run", "insert_steps", "planning_step", "steps_of"]
+__all__ = ["PLAN_KEY", "NewRun", "NewSteps", "insert_runs", "insert_steps", "planning_step", "steps_of"]
