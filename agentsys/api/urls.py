@@ -8,6 +8,7 @@ from django.urls.converters import StringConverter, UUIDConverter
 
 from agentsys.api.agents import Agents, Versions
 from agentsys.api.approvals import Approvals
+from agentsys.api.batches import Batches
 from agentsys.api.control import Control
 from agentsys.api.events import Events
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
@@ -49,6 +50,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("auth/logout", Sessions.as_view({"post": "log_out"})),
     ("me", Me.as_view({"get": "retrieve"})),
     ("runs", Runs.as_view({"get": "list", "post": "create"}, parser_classes=_JSON_OR_FORM)),
+    ("runs/batch", Batches.as_view({"post": "create"})),
     ("runs/<run_id:run_id>", Runs.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/cancel", Runs.as_view({"post": "cancel"})),
     ("runs/<run_id:run_id>/pause", Control.as_view({"post": "pause"})),

@@ -57,7 +57,7 @@ def new_run(
         raise NotFound(f"This workspace has no agent {slug[:50]!r} with a current version.", agent=slug[:50])
     version = versions[slug]
     steps = _first_steps(request, version)
-    return NewRun(_values(request, version) | {"idempotency_key": key, "request_digest": digest}, steps)
+    return NewRun(version, _values(request, version) | {"idempotency_key": key, "request_digest": digest}, steps)
 
 
 def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
@@ -76,7 +76,6 @@ def _values(request: Submission, version: AgentVersion) -> dict[str, Any]:
     limits = tighter(version.limits, request.limits)
     return {
         "id": uuid7(),
-        "agent_version_id": version.pk,
         "goal": request.goal,
         "plan": request.plan,
         "input": clean(request.input),

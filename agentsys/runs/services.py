@@ -51,7 +51,6 @@ def submit(
     if run is None:  # somebody was faster with the same key
         return cast(Run, replayed(workspace_id, idempotency_key, digest)), True
     dispatch.wake(new.steps.roots)
-    run.agent_version = versions[request.agent]
     return run, False
 
 

@@ -10,6 +10,7 @@ from django.db import DEFAULT_DB_ALIAS
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
+from agentsys.agents.models import AgentVersion
 from agentsys.agents.plan_types import NO_ANSWER, Plan, PlanStep
 from agentsys.core import db
 from agentsys.tools.registry import ToolSpec
@@ -43,8 +44,9 @@ class NewSteps:
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run as its table takes it (``values``: column -> value, and ``deadline_s``), with its first steps."""
+    """A run of a version, as its table takes it (``values``: column -> value, and ``deadline_s``), and its steps."""
 
+    version: AgentVersion
     values: Mapping[str, Any]
     steps: NewSteps
 
@@ -55,12 +57,14 @@ class NewRun:
 
     def as_json(self, n: int) -> dict[str, Any]:
         """The ``n``-th of those that are written together."""
-        return {**self.values, "n": n, **self._of_steps(), "steps": self.steps.rows}
+        own = {"n": n, "agent_version_id": self.version.pk, "steps": self.steps.rows}
+        return {**self.values, **self._of_steps(), **own}
 
     def stored(self, written: Mapping[str, Any]) -> Run:
         """As it is now in the database; ``written`` has what only the database knew."""
         values = {name: value for name, value in self.values.items() if name != "deadline_s"}
-        run = Run(**{**values, **self._of_steps(), "event_seq": 1, **written})
+        known = {"agent_version": self.version, "event_seq": 1, **self._of_steps()}
+        run = Run(**{**values, **known, **written})
         run._state.adding, run._state.db = False, DEFAULT_DB_ALIAS
         return run
 
