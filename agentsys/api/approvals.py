@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 from uuid import UUID
 
-from django.db.models import Case, F, Func, IntegerField, JSONField, QuerySet, Value, When
-from django.db.models.lookups import LessThanOrEqual
+from django.db.models import QuerySet
 from django_filters import rest_framework as filters
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
@@ -20,8 +19,6 @@ from agentsys.runs import approvals
 from agentsys.runs.models import Approval
 from agentsys.runs.states import Decision
 
-#: Larger arguments and answers are left out of lists.
-MAX_LISTED_BYTES = 8_000
 APPROVAL = OpenApiParameter("approval_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
 
 
@@ -109,10 +106,7 @@ class Approvals(WorkspaceViews):
     @extend_schema(operation_id="approvals_list", tags=["approvals"])
     def list(self, request: Request) -> Response:
         """The approvals and questions of the workspace, the newest first."""
-        found = Approval.objects.filter(workspace_id=self.workspace_id).select_related("step", "decided_by")
-        shown = ("run_id", "kind", "digest", "decision", "replaces_id", "created_at", "expires_at", "decided_at")
-        found = found.only(*shown, "step__key", "step__tool", "decided_by__username")
-        found = found.annotate(short_arguments=_short("arguments"), short_answer=_short("answer"))
+        found = approvals.lean(Approval.objects.filter(workspace_id=self.workspace_id))
         return self.paged(self.filter_queryset(found))
 
     @extend_schema(operation_id="approvals_retrieve", tags=["approvals"], parameters=[APPROVAL], responses=ApprovalOut)
@@ -159,10 +153,3 @@ class Approvals(WorkspaceViews):
         """Answer a question (kind input); 422 if the answer does not fit its schema."""
         found, given = self.approval(approval_id), checked(Answer, request.data)
         return Response(shown(ApprovalOut, approvals.answer(found, user=self.user, **given)))
-
-
-def _short(name: str) -> Case:
-    """The document, unless it is large: a page of large ones would be too much for anybody."""
-    size = Func(F(name), function="pg_column_size", output_field=IntegerField())
-    small = LessThanOrEqual(size, MAX_LISTED_BYTES)
-    return Case(When(small, then=F(name)), default=Value(None), output_field=JSONField())

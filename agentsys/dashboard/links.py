@@ -24,6 +24,15 @@ def to_file(file_id: int) -> str:
     return reverse("admin:runs_runfile_change", args=[file_id])
 
 
+def to_approval(approval_id: UUID) -> str:
+    return reverse("admin:runs_approval_change", args=[approval_id])
+
+
+def to_inbox() -> str:
+    """What waits for a person's decision."""
+    return reverse("admin:runs_approval_inbox")
+
+
 def listed(name: str, **filters: object) -> str:
     """The list ``name`` (``runs_event``) with these filters."""
     query = "&".join(f"{key}={quote(str(value))}" for key, value in filters.items())

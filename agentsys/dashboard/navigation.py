@@ -21,6 +21,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Runs", "play_circle", links.listed("runs_run")),
+                _item("Approvals", "approval", links.to_inbox()),
                 _item("Steps", "account_tree", links.listed("runs_step")),
                 _item("Attempts", "replay", links.listed("runs_attempt")),
                 _item("Events", "list_alt", links.listed("runs_event")),

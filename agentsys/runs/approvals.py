@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Case, F, Func, IntegerField, JSONField, QuerySet, Value, When
+from django.db.models.lookups import LessThanOrEqual
+
 from agentsys.accounts.models import User
 from agentsys.agents import references
 from agentsys.core import schemas
@@ -25,6 +28,8 @@ from .states import ApprovalKind
 from .store import decisions
 from .store.decisions import Edit, Person
 
+#: Larger arguments and answers are left out of lists.
+MAX_LISTED_BYTES = 8_000
 MAX_REASON_CHARS = 2_000
 MAX_ANSWER_BYTES = 1_000_000
 MAX_FAULTS = 100
@@ -41,6 +46,22 @@ def get(workspace_id: UUID, approval_id: UUID) -> Approval:
     if found is None:
         raise NotFound("There is no such approval.")
     return found
+
+
+def lean(found: "QuerySet[Approval]") -> "QuerySet[Approval]":
+    """Approvals for a list: their step's key and tool, who decided, ``short_arguments`` and ``short_answer``."""
+    shown = ("workspace_id", "run_id", "kind", "digest", "decision", "replaces_id")
+    times = ("created_at", "expires_at", "decided_at")
+    related = ("step__key", "step__tool", "decided_by__username")
+    found = found.select_related("step", "decided_by").only(*shown, *times, *related)
+    return found.annotate(short_arguments=_short("arguments"), short_answer=_short("answer"))
+
+
+def _short(name: str) -> Case:
+    """The document, or null where it is large: a page of large ones would be too much for anybody."""
+    size = Func(F(name), function="pg_column_size", output_field=IntegerField())
+    small = LessThanOrEqual(size, MAX_LISTED_BYTES)
+    return Case(When(small, then=F(name)), default=Value(None), output_field=JSONField())
 
 
 def approve(approval: Approval, *, user: User | None, digest: str | None = None) -> Approval:

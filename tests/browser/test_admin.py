@@ -5,6 +5,8 @@ from playwright.sync_api import Page, expect
 
 from agentsys.accounts.models import User
 from agentsys.runs.store import claims
+from tests.support import tools
+from tests.support.approvals import ask, wire, wired
 
 pytestmark = pytest.mark.browser
 
@@ -147,6 +149,54 @@ def test_a_call_that_may_have_happened_is_decided(sign_in, submit, worker, pictu
     expect(page.locator("#main")).to_contain_text("Decided")
     worker.finish(run)
     expect(page.locator("#result")).to_contain_text('"paid": true')
+
+
+def test_what_waits_for_a_person_is_edited_answered_and_denied(sign_in, submit, worker, picture):
+    said = "Ann</textarea><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
+    first = submit([wire(arguments={"note": said}), ask(question=f"Who is {said}?", schema={"type": "integer"})])
+    second = submit([wire("refund", "mallory")], goal="Refund")
+    worker.work()
+    tools.calls.clear()
+    page = sign_in()
+    page.goto("/admin/")
+    page.click("#nav-sidebar-apps >> text=Approvals")
+    picture(page, "inbox")
+    expect(page.locator("section.as-alert")).to_have_count(3)
+    assert page.locator("#content img").count() == 0
+
+    card = page.locator("section.as-alert", has_text="bob")
+    card.locator("text=Edit…").click()
+    picture(page, "edit")
+    card.locator("textarea").fill('{"to": "${who}", "note": "as typed"}')
+    card.locator("text=Approve with these arguments").click()
+    expect(page.locator("#main")).to_contain_text("Approved as edited")
+
+    page.fill("form[action*=answer] textarea", "7")
+    page.click("button >> text=Answer")
+    expect(page.locator("section.as-alert")).to_have_count(1)
+    page.fill("input[name=reason]", "Never")
+    page.click("button >> text=Deny")
+    expect(page.locator("#content")).to_contain_text("Nobody waits for a decision.")
+    worker.work()
+    first.refresh_from_db(), second.refresh_from_db()
+    assert (first.status, first.result["who"], wired()[0]["to"]) == ("succeeded", 7, "${who}")
+    assert (second.status, second.error["message"]) == ("failed", "Never")
+
+
+def test_a_run_that_comes_to_a_question_shows_it(sign_in, submit, worker, picture):
+    run = submit([ask(question="Tea or coffee?", schema={"enum": ["tea", "coffee"]})], goal="Serve")
+    page = sign_in()
+    page.goto(run_address(run))
+
+    worker.work()
+
+    expect(page.locator(".as-big")).to_have_text("waiting")
+    picture(page, "asks")
+    page.click("a >> text=Decide")
+    picture(page, "question")
+    page.fill("textarea[name=typed]", "tea")
+    page.click("button >> text=Answer")
+    expect(page.locator("#result")).to_contain_text("tea")
 
 
 def test_runs_are_filtered_through_the_form(sign_in, submit, worker, picture):

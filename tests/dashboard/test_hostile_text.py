@@ -66,6 +66,33 @@ def test_no_page_runs_or_renders_what_a_run_says(superuser, hostile_run):
         assert not page.css("form[action^=http]"), url
 
 
+@pytest.fixture(params=[MARKUP, TRICKS, WEIRD, HUGE], ids=["markup", "tricks", "weird", "huge"])
+def hostile_questions(request, submit, worker) -> list[str]:
+    """Pages on which something hostile asks to be approved, or answered."""
+    said = request.param
+    asked = [
+        echo("call", {said[:100]: [said]}, approval=True),
+        {"key": "who", "kind": "ask", "arguments": {"question": said[:20_000], "schema": {"title": said[:1000]}}},
+    ]
+    run = submit(asked, goal=said[:20_000])
+    worker.work()
+    ids = run.approvals.values_list("pk", flat=True)
+    pages = [f"/admin/runs/approval/{pk}/change/" for pk in ids]
+    return ["/admin/runs/approval/inbox/", "/admin/runs/approval/", run_url(run), "/admin/", *pages]
+
+
+def test_what_asks_to_be_approved_is_text_too(superuser, hostile_questions):
+    for url in hostile_questions:
+        page = superuser.page(url)
+
+        assert not page.css("[onerror], [onload], [onclick], #content img, iframe, object, embed"), url
+        assert "alert(" not in "".join(script.text() for script in page.css("script")), url
+        forms = [form.attributes.get("action") or "/" for form in page.css("form")]
+        assert all(action.startswith(("/", "?")) for action in forms), (url, forms)
+        assert not set(page.text()) & set("\u202e\u202c\u2066\u2069\ufeff\x07\x1b"), url
+        assert len(superuser.get(url).content) < 400_000, url
+
+
 def test_no_character_turns_or_hides_what_follows_it(superuser, hostile_run):
     for url in pages(hostile_run):
         text = superuser.page(url).text()

@@ -91,7 +91,7 @@ def test_the_overview_asks_little_and_counts_only_what_is_live_or_bounded(superu
         superuser.page("/admin/overview/")
 
     asked = [query["sql"] for query in caught.captured_queries if re.search("runs_|infrastructure_", query["sql"])]
-    assert len(asked) <= 14
+    assert len(asked) <= 15
     for sql in asked:
         if "COUNT(" in sql:
             assert "LIMIT" in sql or '"finished_at" IS NULL' in sql

@@ -4,15 +4,17 @@ import pytest
 
 from agentsys.agents.models import AgentVersion
 from agentsys.infrastructure.models import Outcome, Worker
-from agentsys.runs.models import Attempt, Event, Run, RunFile, Step
+from agentsys.runs.models import Approval, Attempt, Event, Run, RunFile, Step
 from tests.dashboard.conftest import echo, snapshot
 
-MODELS = [Run, Step, Attempt, Event, RunFile, Worker, Outcome]
+MODELS = [Run, Step, Approval, Attempt, Event, RunFile, Worker, Outcome]
 
 
 @pytest.fixture
 def rows(submit, worker):
     worker.finish(submit([echo("a", 1), {"key": "b", "tool": "test.fail"}], files={"a.txt": b"x"}))
+    submit([echo("a", 1, approval=True)])
+    worker.work()
     submit([echo("a", 1)])
     Worker.objects.create(name="w", host="h", lane="compute", pid=1)
     Outcome.objects.create(kind="run", outcome="failed", count=1)

@@ -698,3 +698,45 @@ def test_a_question_asked_while_the_run_is_paused_is_what_it_waits_for_afterward
 
     run.refresh_from_db()
     assert (run.status, run.reason, open_of(run).decision) == ("waiting", "approval", "")
+
+
+@pytest.mark.parametrize(("how", "calls"), [("unavailable", 1), ("lost", 2)])
+def test_an_approved_call_whose_end_nobody_saw_is_verified_and_not_approved_again(submit, worker, how, calls):
+    """Whether its check finds that it has happened, or that it may be made again."""
+    tools.landed.clear()
+    run = submit(
+        [{"key": "a", "tool": "test.transfer", "arguments": {"how": how}, "approval": True, "max_attempts": 2}]
+    )
+    worker.work()
+    approvals.approve(open_of(run), user=None)
+
+    worker.finish(run)
+
+    assert len([name for name, _ in tools.calls if name == "charge"]) == calls
+    assert run.approvals.count() == 1
+    assert run.events.filter(type="step.verified").exists()
+
+
+def test_a_retry_of_a_denied_run_asks_again_and_about_the_same(asked, worker):
+    approvals.deny(open_of(asked), user=None)
+    asked.refresh_from_db()
+
+    again, _ = control.retry(asked)
+    worker.work()
+
+    assert open_of(again).arguments == {"to": "bob"}
+    approvals.approve(open_of(again), user=None)
+    assert worker.finish(again).status == "succeeded"
+
+
+def test_a_retry_after_an_edit_asks_about_the_edited_call(submit, worker):
+    run = submit([{"key": "a", "tool": "test.fail", "arguments": {"message": "x"}, "approval": True}])
+    worker.work()
+    approvals.edit(open_of(run), user=None, arguments={"message": "${a}"})
+    worker.finish(run)
+    assert (run.status, run.error["message"]) == ("failed", "${a}")
+
+    again, _ = control.retry(run)
+    worker.work()
+
+    assert open_of(again).arguments == {"message": "${a}"}

@@ -104,8 +104,12 @@ class RunAdmin(run_control.ControlledAdmin):
         return TemplateResponse(request, "dashboard/run_live.html", self._moving(request, run))
 
     def _moving(self, request: HttpRequest, run: Run) -> dict[str, Any]:
-        may_resolve = access.may(request, "runs.resolve", run.workspace_id)
-        return run_page.moving(run, buttons=run_control.buttons(request, run), may_resolve=may_resolve)
+        return run_page.moving(
+            run,
+            buttons=run_control.buttons(request, run),
+            may_resolve=access.may(request, "runs.resolve", run.workspace_id),
+            may_decide=access.may(request, "approvals.decide", run.workspace_id),
+        )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         return super().get_queryset(request).select_related("agent_version__agent", "created_by")

@@ -16,7 +16,7 @@ from django.utils import timezone
 from agentsys.dashboard import access, links, text
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.models import Worker
-from agentsys.runs.models import Run, Step
+from agentsys.runs.models import Approval, Run, Step
 from agentsys.runs.states import RUN_FINAL, Lane, RunStatus, StepStatus
 
 #: A deeper lane is shown as "more than".
@@ -27,7 +27,7 @@ POLL_S = 3
 
 
 def context(request: HttpRequest) -> dict[str, Any]:
-    """Everything the page shows, in at most eleven queries."""
+    """Everything the page shows, in at most twelve queries."""
     now = timezone.now()
     runs = access.visible(request, Run.objects.all())
     steps = access.visible(request, Step.objects.all())
@@ -42,6 +42,8 @@ def context(request: HttpRequest) -> dict[str, Any]:
         "live": _live(runs),
         "lanes": [_lane(steps, lane, workers, now) for lane in Lane],
         "undecided": _undecided(steps),
+        "questions": _questions(access.visible(request, Approval.objects.all())),
+        "inbox_url": links.to_inbox(),
         "newest": _newest(runs),
         "failures": _failures(runs, now),
         "workers": [_worker(worker, now) for worker in workers],
@@ -89,6 +91,19 @@ def _undecided(steps: QuerySet[Step]) -> list[dict[str, Any]]:
             "url": links.to_step(row.pk),
         }
         for row in waiting[:MAX_ROWS]
+    ]
+
+
+def _questions(approvals: QuerySet[Approval]) -> list[dict[str, Any]]:
+    found = approvals.filter(decision="").select_related("step").order_by("id")
+    return [
+        {
+            "key": row.step.key,
+            "tool": text.clip(row.step.tool, 60),
+            "at": text.moment(row.created_at),
+            "url": links.to_approval(row.pk),
+        }
+        for row in found.only("created_at", "step__key", "step__tool")[:MAX_ROWS]
     ]
 
 

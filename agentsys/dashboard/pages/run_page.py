@@ -11,14 +11,14 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from agentsys.dashboard import links, text
-from agentsys.runs.models import Attempt, Event, Run, RunFile, Step
-from agentsys.runs.states import RUN_FINAL, STEP_FINAL, StepStatus
+from agentsys.runs.models import Approval, Attempt, Event, Run, RunFile, Step
+from agentsys.runs.states import RUN_FINAL, STEP_FINAL, ApprovalKind, StepStatus
 
 from . import plan_view
 
 #: Rows of each table on the page; the lists have the rest.
 MAX_STEPS_SHOWN, MAX_ATTEMPTS_SHOWN, MAX_EVENTS_SHOWN, MAX_FILES_SHOWN = 200, 100, 100, 100
-MAX_GOAL_CHARS, MAX_LABELS = 4_000, 50
+MAX_GOAL_CHARS, MAX_LABELS, MAX_QUESTIONS = 4_000, 50, 50
 #: A plan too large to be drawn is asked for less often.
 POLL_S, POLL_LARGE_S = 1, 4
 _STEP_COLUMNS = (
@@ -34,8 +34,8 @@ def steps_of(run_id: UUID) -> list[Step]:
     return list(Step.objects.filter(run_id=run_id).only(*_STEP_COLUMNS).annotate(error_text=error_text).order_by("id"))
 
 
-def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool) -> dict[str, Any]:
-    """What changes while the run goes on.  Five queries, whatever the run's size."""
+def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool, may_decide: bool) -> dict[str, Any]:
+    """What changes while the run goes on.  Five queries (six if a person is asked), whatever the run's size."""
     steps, now = steps_of(run.pk), timezone.now()
     final = run.status in RUN_FINAL
     return {
@@ -50,7 +50,9 @@ def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool) -
         "result": text.pretty(run.result) if run.status == "succeeded" else "",
         "buttons": [{"url": links.to_run_part(run.pk, name), "act": act} for name, act in buttons],
         "may_resolve": may_resolve,
+        "may_decide": may_decide,
         "undecided": [step for step in steps if _is_undecided(step)],
+        "questions": _questions(run, steps),
         "plan": plan_view.of(steps),
         "steps": [_step_row(step, run, now) for step in _shown(steps)],
         "steps_left_out": max(0, len(steps) - MAX_STEPS_SHOWN),
@@ -105,6 +107,17 @@ def _error(error: Any) -> dict[str, str] | None:
 
 def _is_undecided(step: Step) -> bool:
     return step.status == StepStatus.WAITING and step.reason == "outcome_unknown"
+
+
+def _questions(run: Run, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """What the run's steps ask of a person; no query where none does."""
+    if not any(step.status == StepStatus.WAITING and step.reason in ApprovalKind for step in steps):
+        return []
+    found = Approval.objects.filter(run_id=run.pk, decision="").select_related("step").order_by("id")
+    return [
+        {"key": row.step.key, "tool": text.clip(row.step.tool, 100), "url": links.to_approval(row.pk)}
+        for row in found.only("step__key", "step__tool")[:MAX_QUESTIONS]
+    ]
 
 
 def _shown(steps: Sequence[Step]) -> Sequence[Step]:

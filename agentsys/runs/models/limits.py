@@ -60,6 +60,9 @@ class Approval(models.Model):
             models.Index(fields=["run"], name="approval_of_run"),
         ]
 
+    def __str__(self) -> str:
+        return f"{self.kind} {str(self.pk)[-12:]}"
+
 
 class Budget(models.Model):
     """A limit of one kind for a workspace, an agent or a run; the row is the lock."""

@@ -21,7 +21,9 @@ SELECT s.id::text FROM runs_step s
 UNION ALL -- a call that needs an approval ran on the one for exactly its arguments, never before or without it
 SELECT s.id::text FROM runs_step s JOIN runs_attempt t ON t.id = s.claim_token AND t.outcome = 'succeeded'
  WHERE s.approval AND NOT EXISTS (SELECT 1 FROM runs_approval a
-        WHERE a.step_id = s.id AND a.decision = 'approve' AND a.claim_token = s.claim_token)
+        WHERE a.step_id = s.id AND a.decision = 'approve' AND (a.claim_token = s.claim_token
+           OR (a.claim_token IS NOT NULL AND EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
+                  AND e.type = 'step.verified' AND e.data ->> 'outcome' = 'done'))))
 UNION ALL -- and it was not begun, nor did it succeed, while somebody was still asked, or after a no
 SELECT a.step_id::text FROM runs_approval a JOIN runs_step s ON s.id = a.step_id
  WHERE a.decision IN ('deny', 'expired', 'cancelled', '') AND s.effect_started_at > a.created_at;
