@@ -101,3 +101,18 @@ def test_a_transaction_that_hangs_on_one_run_does_not_keep_the_others_of_the_sam
     with background() as start, moves.locked(stuck.pk):
         start(sweeper.tick).result()
         assert start(lambda: statuses(other)).result() == {"b": "ready"}
+
+
+def test_a_question_that_nobody_answers_in_time_is_found_by_a_tick(transactional_db, submit, worker):
+    run = submit([{"key": "a", "tool": "test.echo", "approval": True, "expires_s": 0.05}])
+    worker.work()
+    assert statuses(run) == {"a": "waiting"}
+    sweeper = Sweeper()
+
+    end = time.monotonic() + 10
+    while statuses(run) != {"a": "failed"} and time.monotonic() < end:
+        sweeper.tick()
+
+    run.refresh_from_db()
+    assert (run.status, run.error["code"]) == ("failed", "approval_expired")
+    assert run.approvals.get().decision == "expired"
