@@ -1,20 +1,44 @@
 """What a person does to a run beside cancelling it: hold it, let it go on, do it over."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agentsys.api.fields import shown
+from agentsys.api.fields import Body, Object, Text, checked, shown
 from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, recorded
-from agentsys.runs import control
+from agentsys.runs import control, forks
+from agentsys.runs.forks import Fork
+
+
+class ForkRun(Body):
+    """Where to fork a run, and what is to be other there."""
+
+    from_step = Text(max_length=64, help_text="It and all that depends on it run again.")
+    input = serializers.JSONField(required=False, allow_null=True, help_text="Left out: as it was.")
+    model = Text(required=False, max_length=200, allow_blank=True, help_text="Left out: as it was.")
+    arguments = Object(child=Object(), default=dict, help_text="{step: its arguments}, checked as in a plan.")
+    effects = serializers.ChoiceField(
+        choices=forks.EFFECTS, default="recorded", help_text="live makes calls again that did something."
+    )
+
+
+def _fork_of(body: dict[str, Any]) -> Fork:
+    given: dict[str, Any] = {n: (value,) if n in ("input", "model") else value for n, value in body.items()}
+    return Fork(**given)
 
 
 class Control(RunViews):
-    permits: ClassVar[Mapping[str, str]] = {"pause": "runs.pause", "resume": "runs.resume", "retry": "runs.retry"}
+    permits: ClassVar[Mapping[str, str]] = {
+        "pause": "runs.pause",
+        "resume": "runs.resume",
+        "retry": "runs.retry",
+        "fork": "runs.fork",
+    }
 
     @extend_schema(operation_id="runs_pause", tags=["runs"], request=None, responses=RunOut)
     def pause(self, request: Request, run_id: UUID) -> Response:
@@ -38,4 +62,20 @@ class Control(RunViews):
         run, replayed = control.retry(
             self.run(run_id), user=self.user, idempotency_key=request.headers.get("Idempotency-Key", "")
         )
-        return recorded(run, request.path.partition(f"/{run_id}")[0], replayed=replayed)
+        return recorded(run, request, replayed=replayed)
+
+    @extend_schema(
+        operation_id="runs_fork", tags=["runs"], request=ForkRun, parameters=[IDEMPOTENCY_KEY], responses={202: RunOut}
+    )
+    def fork(self, request: Request, run_id: UUID) -> Response:
+        """A new run from a step of this one, whatever its state, with another input, model or arguments.
+
+        Steps that have succeeded and do not depend on that step are kept.  202 with the new run.
+        """
+        run, replayed = forks.fork(
+            self.run(run_id),
+            _fork_of(checked(ForkRun, request.data)),
+            user=self.user,
+            idempotency_key=request.headers.get("Idempotency-Key", ""),
+        )
+        return recorded(run, request, replayed=replayed)

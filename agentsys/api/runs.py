@@ -171,9 +171,9 @@ class RunViews(WorkspaceViews):
         return found
 
 
-def recorded(run: Run, runs: str, *, replayed: bool) -> Response:
-    """The answer to whatever made a run; ``runs`` is the address of all of them."""
-    headers = {"Location": f"{runs}/{run.pk}"}
+def recorded(run: Run, request: Request, *, replayed: bool) -> Response:
+    """The answer to whatever made a run."""
+    headers = {"Location": f"{request.path.partition('/runs')[0]}/runs/{run.pk}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
     return Response(shown(RunOut, run), status=status.HTTP_202_ACCEPTED, headers=headers)
@@ -210,7 +210,7 @@ class Runs(RunViews):
             request=Submission(**checked(SubmitRun, request.data)),
             idempotency_key=request.headers.get("Idempotency-Key", ""),
         )
-        return recorded(run, request.path.rstrip("/"), replayed=replayed)
+        return recorded(run, request, replayed=replayed)
 
     @extend_schema(operation_id="runs_retrieve", tags=["runs"], responses=RunOut)
     def retrieve(self, request: Request, run_id: UUID) -> Response:

@@ -56,6 +56,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/pause", Control.as_view({"post": "pause"})),
     ("runs/<run_id:run_id>/resume", Control.as_view({"post": "resume"})),
     ("runs/<run_id:run_id>/retry", Control.as_view({"post": "retry"})),
+    ("runs/<run_id:run_id>/fork", Control.as_view({"post": "fork"})),
     ("runs/<run_id:run_id>/steps", Steps.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>", Steps.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),

@@ -142,6 +142,12 @@ class ChildFailed(AgentSysError):
     code, http_status = "child_failed", 502
 
 
+class EffectRecorded(AgentSysError):
+    """The run that this one was forked from made this call with other arguments; fork it with effects live."""
+
+    code, http_status = "effect_recorded", 409
+
+
 class OutputInvalid(AgentSysError):
     """The result does not match the output schema."""
 

@@ -99,7 +99,7 @@ def make(
     origin: Run, derived: Derived, *, user: User | None, key: str, digest: str, told: Mapping[str, Any], **other: Any
 ) -> tuple[Run, bool]:
     """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value)."""
-    values = {**_values(origin), **other, "forked_from_step": derived.first}
+    values = {**_values(origin), "forked_from_step": derived.first, **other}
     values |= {"created_by_id": user.pk if user else None, "idempotency_key": key or None, "request_digest": digest}
     run = db.retrying(lambda: derive.insert(values, derived, **told))
     if run is None:  # somebody was faster with the same key

@@ -110,12 +110,12 @@ def _values(parent: Run, version: AgentVersion, request: Submission, limits: Map
     }
 
 
-def request_of(goal: Any, arguments: Mapping[str, Any], given: Any) -> Submission:
-    """What a step's rendered goal, its arguments and the rendered input ask for.
+def request_of(*, goal: Any, input: Any, plan: Any, agent: str | None) -> Submission:
+    """What a step asks for, rendered.
 
     Raises:
         InvalidInput: the goal is no text.
     """
     if not isinstance(goal, str):
         raise InvalidInput("The goal of a delegate step must be a text.", goal=repr(goal)[:100])
-    return Submission(agent=arguments.get("agent") or "", goal=goal, plan=arguments.get("plan"), input=given)
+    return Submission(agent=agent or "", goal=goal, plan=plan, input=input)

@@ -3,14 +3,14 @@
 A handler takes a held claim and returns what is to be recorded of it; it raises AgentSysError to fail.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 
-from agentsys.agents import answer, planner, references
+from agentsys.agents import answer, planner
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
 from agentsys.core import db
@@ -20,14 +20,15 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, delegation, files, verifying
+from . import asking, delegation, files, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
 from .models import Run
 from .pinned import allowed_tools, max_steps, model_of
-from .store.claims import Claim, Result
+from .recorded import RECORDED
+from .rendering import outputs_of, rendered
+from .store.claims import Result
 from .store.decisions import Question
-from .store.sql import SQL
 from .store.unknown import VERIFY
 from .verifying import Verified
 
@@ -59,7 +60,9 @@ def tool(held: Held) -> Outcome:
     """
     claim = held.claim
     spec = registry.get(claim.tool)
-    arguments = rendered(claim, claim.arguments or {})
+    arguments = rendered(claim.run_id, claim.arguments or {})
+    if claim.effect == RECORDED:
+        return recorded.replay(claim, arguments)
     needs_word = claim.approval or spec.approval
     if needs_word:
         arguments = asking.settled(arguments)
@@ -107,6 +110,8 @@ def plan(held: Held) -> Outcome:
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     version = run.agent_version
     tools = allowed_tools(version)
+    if run.effects == RECORDED:
+        tools = recorded.marked(run.pk, tools)
     names = [entry["name"] for entry in files.listing(run.pk)]
     db.release()
     made, usage = planner.make_plan(
@@ -126,8 +131,8 @@ def answering(held: Held) -> Outcome:
     """Have the model answer the goal from what the steps before gave."""
     claim = held.claim
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
-    outputs = _outputs(claim, claim.depends_on)
-    objective = rendered(claim, claim.objective) or run.goal
+    outputs = outputs_of(claim.run_id, claim.depends_on)
+    objective = rendered(claim.run_id, claim.objective) or run.goal
     db.release()
     output, usage = answer.make_answer(
         objective,
@@ -145,7 +150,7 @@ def wait(held: Held) -> Outcome:
     claim = held.claim
     if claim.reason == "timer":
         return Result({"waited_until": claim.available_at.isoformat() if claim.available_at else None})
-    arguments = rendered(claim, claim.arguments or {})
+    arguments = rendered(claim.run_id, claim.arguments or {})
     if "until" in arguments:
         return Sleep(until=_moment(arguments["until"]))
     seconds = arguments.get("seconds")
@@ -158,17 +163,17 @@ def ask(held: Held) -> Outcome:
     """Put the question to a person; the answer is the step's output, and no second attempt is needed."""
     claim = held.claim
     arguments = claim.arguments or {}
-    text = rendered(claim, claim.objective or arguments.get("question", ""))
+    text = rendered(claim.run_id, claim.objective or arguments.get("question", ""))
     return asking.for_answer(text, arguments.get("schema"))
 
 
 def delegate(held: Held) -> Outcome:
     """Start a child run, or find the one that an earlier attempt has started; its end is the step's."""
     claim = held.claim
-    arguments = claim.arguments or {}
-    goal = rendered(claim, claim.objective or arguments.get("goal") or "")
-    request = delegation.request_of(goal, arguments, rendered(claim, arguments.get("input")))
-    return delegation.start(claim, request)
+    given = recorded.arguments_of(claim.run_id, claim.kind, claim.arguments, claim.objective)
+    if claim.effect == RECORDED:
+        return recorded.replay(claim, given)
+    return delegation.start(claim, delegation.request_of(**given))
 
 
 def _moment(text: Any) -> datetime:
@@ -190,26 +195,3 @@ HANDLERS: dict[str, Callable[[Held], Outcome]] = {
     "ask": ask,
     "delegate": delegate,
 }
-
-
-def rendered(claim: Claim, template: Any) -> Any:
-    """A template of this step with its references filled in.
-
-    Costs nothing without references, else one query for the steps' outputs and one more for the run.
-    """
-    named = references.names(template)
-    if not named:
-        return references.render(template, {})
-    values: dict[str, Any] = _outputs(claim, sorted(named - {"input", "goal", "files"}))
-    if named & {"input", "goal"}:
-        run = Run.objects.values("input", "goal").get(pk=claim.run_id)
-        values |= {"input": run["input"], "goal": run["goal"]}
-    if "files" in named:
-        values["files"] = files.texts(claim.run_id)
-    return references.render(template, values)
-
-
-def _outputs(claim: Claim, keys: Sequence[str]) -> dict[str, Any]:
-    if not keys:
-        return {}
-    return {row["key"]: row["output"] for row in db.rows(SQL["outputs"], run_id=claim.run_id, keys=list(keys))}

@@ -9,7 +9,7 @@ from agentsys.runs.models import Event, Run
 
 RUNS = "/api/v1/runs"
 ECHO = {"key": "a", "tool": "test.echo"}
-CONTROLS = ("pause", "resume", "retry")
+CONTROLS = ("pause", "resume", "retry", "fork")
 
 pytestmark = pytest.mark.usefixtures("agent")
 
@@ -56,6 +56,45 @@ def test_a_failed_run_is_retried_once_a_key(operator: Any, submit: Any, worker: 
     assert operator.get(first["Location"]).json()["usage"]["steps"] == 0
     submission = operator.post(RUNS, {"plan": {"steps": [ECHO]}}, format="json", headers={"Idempotency-Key": "k"})
     problem(submission, 422, "idempotency_key_reused")
+
+
+def test_a_run_is_forked_with_overrides(operator: Any, submit: Any, worker: Any, problem: Any) -> None:
+    run = worker.finish(submit([ECHO, {"key": "b", "tool": "test.echo", "arguments": {"value": "${input}"}}], input=1))
+
+    made = operator.post(path_of(run, "fork"), {"from_step": "b", "input": 2}, format="json")
+    as_it_was = operator.post(path_of(str(run.pk).upper(), "fork"), {"from_step": "b"}, format="json")
+
+    assert (made.status_code, made.json()["parent_run"]) == (202, str(run.pk))
+    assert made["Location"] == path_of(made.json()["id"])
+    assert as_it_was["Location"] == path_of(as_it_was.json()["id"])
+    results = [worker.finish(Run.objects.get(pk=one.json()["id"])).result for one in (made, as_it_was)]
+    assert results == [{"a": None, "b": 2}, {"a": None, "b": 1}]
+    assert len(operator.get(RUNS, {"parent": str(run.pk)}).json()["results"]) == 2
+
+
+BAD_FORKS = [
+    ({}, ["from_step"]),
+    ({"from_step": "nobody"}, ["from_step"]),
+    ({"from_step": 5}, ["from_step"]),
+    ({"from_step": "a", "effects": "both"}, ["effects"]),
+    ({"from_step": "a", "model": 7, "extra": 1}, ["extra", "model"]),
+    ({"from_step": "a", "model": "no model"}, ["model"]),
+    ({"from_step": "a", "arguments": {"a": []}}, ["arguments.a"]),
+    ({"from_step": "a", "arguments": {"a": {"vale": 1}, "c": {}}}, ["arguments.c"]),
+    ({"from_step": "a", "arguments": {"a": {"vale": 1}}}, ["arguments.a.vale"]),
+]
+
+
+@pytest.mark.parametrize(("body", "paths"), BAD_FORKS, ids=str)
+def test_a_fork_that_cannot_be_is_refused_with_its_faults(
+    operator: Any, submit: Any, problem: Any, body: Any, paths: list[str]
+) -> None:
+    run = submit([ECHO])
+
+    refused = problem(operator.post(path_of(run, "fork"), body, format="json"), 422, "invalid_input")
+
+    assert sorted(error["path"] for error in refused["errors"]) == paths
+    assert Run.objects.count() == 1
 
 
 @pytest.mark.parametrize("name", CONTROLS)

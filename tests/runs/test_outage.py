@@ -34,12 +34,13 @@ def kill_own_connection():
 @pytest.mark.parametrize("template", ["${a}", "${input}", "${files.f}"])
 def test_a_connection_lost_while_arguments_are_read_costs_no_try(submit, worker, monkeypatch, template):
     run = submit([echo("a", 1), echo("b", [template, "${a}"], max_attempts=1)], input=2, files={"f": b"3"})
-    real = handlers.rendered
+    real, killed = handlers.rendered, []
 
-    def rendered(claim, text):
-        if claim.key == "b" and claim.attempt == 1:
+    def rendered(run_id, arguments):
+        if "${a}" in str(arguments) and not killed:  # the first attempt at b
+            killed.append(True)
             kill_own_connection()
-        return real(claim, text)
+        return real(run_id, arguments)
 
     monkeypatch.setattr(handlers, "rendered", rendered)
     worker.finish(run)

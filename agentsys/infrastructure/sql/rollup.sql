@@ -20,7 +20,7 @@ WITH batch AS MATERIALIZED (
            CASE WHEN b.type IN ('step.succeeded', 'step.failed')
                 THEN extract(epoch FROM s.finished_at - s.claimed_at)::float8 END
       FROM batch b JOIN horizon ON b.id <= horizon.id
-           JOIN runs_step s ON s.run_id = b.run_id AND s.key = b.step
+           JOIN runs_step s ON s.run_id = b.run_id AND s.key = b.step AND s.reason <> 'recorded'
      WHERE b.type IN ('step.succeeded', 'step.failed', 'step.retrying', 'step.released', 'step.unknown', 'step.skipped', 'step.cancelled')
 ), counted AS (
     SELECT kind, split_part(type, '.', 2) AS outcome, width_bucket(seconds, %(bounds_s)s::float8[]) AS bucket,

@@ -111,3 +111,30 @@ SELECT c.id FROM runs_run c LEFT JOIN runs_step s ON s.id = c.parent_step
  WHERE c.parent_step IS NOT NULL AND c.finished_at IS NULL AND c.status <> 'cancelling'
    AND (s.id IS NULL OR s.status IN ('succeeded', 'failed', 'skipped', 'cancelled'))
  ORDER BY c.id LIMIT %(limit)s;
+
+-- name: recorded_calls
+-- What the runs that this one was made from (by retry or fork, not as a child) have done with a tool: the step of the
+-- same key first, then the nearest.
+WITH RECURSIVE line AS (
+    SELECT r.id, CASE WHEN r.parent_step IS NULL THEN r.parent_run_id END AS origin_id, 0 AS up
+      FROM runs_run r WHERE r.id = %(run_id)s
+    UNION ALL
+    SELECT r.id, CASE WHEN r.parent_step IS NULL THEN r.parent_run_id END, line.up + 1
+      FROM line JOIN runs_run r ON r.id = line.origin_id WHERE line.up < 50
+)
+SELECT s.run_id, s.key, s.kind, s.arguments, s.objective, s.output
+  FROM line JOIN runs_step s ON s.run_id = line.id
+ WHERE line.up > 0 AND s.kind = %(kind)s AND s.tool = %(tool)s AND s.status = 'succeeded'
+ ORDER BY s.key <> %(key)s, line.up, s.id LIMIT 50;
+
+-- name: recorded_tools
+-- The tools with which the runs that this one was made from have done something.
+WITH RECURSIVE line AS (
+    SELECT r.id, CASE WHEN r.parent_step IS NULL THEN r.parent_run_id END AS origin_id, 0 AS up
+      FROM runs_run r WHERE r.id = %(run_id)s
+    UNION ALL
+    SELECT r.id, CASE WHEN r.parent_step IS NULL THEN r.parent_run_id END, line.up + 1
+      FROM line JOIN runs_run r ON r.id = line.origin_id WHERE line.up < 50
+)
+SELECT DISTINCT s.tool FROM line JOIN runs_step s ON s.run_id = line.id
+ WHERE line.up > 0 AND s.kind = 'tool' AND s.status = 'succeeded' AND s.effect <> 'pure';

@@ -20,7 +20,7 @@ SELECT s.id::text FROM runs_step s
        AND s.reason <> 'recorded' AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision = 'deny')))
 UNION ALL -- a call that needs an approval ran on the one for exactly its arguments, never before or without it
 SELECT s.id::text FROM runs_step s JOIN runs_attempt t ON t.id = s.claim_token AND t.outcome = 'succeeded'
- WHERE s.approval AND NOT EXISTS (SELECT 1 FROM runs_approval a
+ WHERE s.approval AND s.effect <> 'recorded' AND NOT EXISTS (SELECT 1 FROM runs_approval a
         WHERE a.step_id = s.id AND a.decision = 'approve' AND (a.claim_token = s.claim_token
            OR (a.claim_token IS NOT NULL AND EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key
                   AND e.type = 'step.verified' AND e.data ->> 'outcome' = 'done'))))
