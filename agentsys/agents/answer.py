@@ -1,7 +1,7 @@
 """The final answer of a run, from what its steps gave."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,8 +24,11 @@ def make_answer(
     instructions: str,
     output_schema: dict[str, Any] | None,
     timeout_s: float,
+    messages: Sequence[str] = (),
 ) -> tuple[Any, Usage]:
     """Answer ``goal`` from ``outputs`` ({step key: output}), in the shape of ``output_schema`` if given.
+
+    ``messages`` are what people have told the run since; the offline model does not read them.
 
     Costs one model call, and up to two more while the answer does not match.
 
@@ -34,7 +37,7 @@ def make_answer(
         InvalidInput: ``output_schema`` is no JSON Schema.
         ModelFailed, ModelUnavailable: see ``llm.client.complete``.
     """
-    prompt = prompts.sections(goal=goal, outputs=dict(outputs))
+    prompt = prompts.sections(goal=goal, outputs=dict(outputs), messages=list(messages))
     system = prompts.system("answer", instructions)
     request = ModelRequest("answer", system, prompt, output_schema=output_schema, context={"outputs": dict(outputs)})
     usage, faults = Usage(), [""]

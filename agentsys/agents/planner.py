@@ -52,8 +52,11 @@ def make_plan(
     instructions: str,
     max_steps: int,
     timeout_s: float,
+    messages: Sequence[str] = (),
 ) -> tuple[Plan, Usage]:
     """Plan ``goal`` with ``tools``; the plan is validated exactly as a submitted one.
+
+    ``messages`` are what people have told the run since; the offline model does not read them.
 
     Costs one model call, and up to two more while the plan is not valid.
 
@@ -63,6 +66,8 @@ def make_plan(
         ModelFailed, ModelUnavailable: see ``llm.client.complete``.
     """
     request = _request(goal, tools=tools, input=input, files=files, instructions=instructions, max_steps=max_steps)
+    if messages:
+        request = replace(request, prompt=f"{request.prompt}\n\n{prompts.sections(messages=list(messages))}")
     prompt, usage, faults = request.prompt, Usage(), PlanInvalid()
     until = time.monotonic() + timeout_s
     for _ in range(REPAIRS + 1):

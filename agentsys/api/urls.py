@@ -11,6 +11,7 @@ from agentsys.api.approvals import Approvals
 from agentsys.api.batches import Batches
 from agentsys.api.control import Control
 from agentsys.api.events import Events
+from agentsys.api.messages import Messages
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
 from agentsys.api.runs import Runs
 from agentsys.api.schema import Docs, Schema
@@ -57,6 +58,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/resume", Control.as_view({"post": "resume"})),
     ("runs/<run_id:run_id>/retry", Control.as_view({"post": "retry"})),
     ("runs/<run_id:run_id>/fork", Control.as_view({"post": "fork"})),
+    ("runs/<run_id:run_id>/messages", Messages.as_view({"get": "list", "post": "create"})),
     ("runs/<run_id:run_id>/steps", Steps.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>", Steps.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),

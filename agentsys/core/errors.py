@@ -142,6 +142,12 @@ class ChildFailed(AgentSysError):
     code, http_status = "child_failed", 502
 
 
+class TooManyMessages(AgentSysError):
+    """The run has had as many messages as it may."""
+
+    code, http_status = "too_many_messages", 409
+
+
 class EffectRecorded(AgentSysError):
     """The run that this one was forked from made this call with other arguments; fork it with effects live."""
 

@@ -1,4 +1,4 @@
-"""Use cases of run control: pause, resume, retry.  REST and admin call these; ``services`` has submit and cancel."""
+"""Use cases of run control: pause, resume, retry, messages.  ``services`` has submit and cancel, ``forks`` fork."""
 
 import hashlib
 import json
@@ -7,15 +7,18 @@ from typing import Any, cast
 
 from agentsys.accounts.models import User
 from agentsys.core import db
-from agentsys.core.errors import InvalidTransition
+from agentsys.core.errors import InvalidInput, InvalidTransition
 from agentsys.core.ids import uuid7
+from agentsys.core.sanitize import clean
 
 from . import dispatch, intake, services
-from .models import Run
+from .models import Run, RunMessage
 from .states import RunStatus, StepKind
-from .store import control, derive
+from .store import control, derive, messages
 from .store.change import jsonb
 from .store.derive import Derived
+
+MAX_MESSAGE_CHARS = 4_000
 
 
 def pause(run: Run, *, user: User | None = None) -> Run:
@@ -67,6 +70,21 @@ def retry(run: Run, *, user: User | None = None, idempotency_key: str = "") -> t
     if not derived.again:
         raise _refused(run, "Every step has succeeded, so a retry would end the same; fork the run instead.")
     return make(run, derived, user=user, key=idempotency_key, digest=digest, told={"retry_of": str(run.pk)})
+
+
+def message(run: Run, text: str, *, user: User | None = None) -> RunMessage:
+    """Tell a run something; its next step that asks a model (a plan, an answer) takes it into account.
+
+    Raises:
+        InvalidInput: the text is empty, too long or cannot be stored.
+        InvalidTransition: the run ends or has ended.
+        TooManyMessages: it has had as many as it may.
+    """
+    if not text.strip() or len(text) > MAX_MESSAGE_CHARS or clean(text) != text:
+        said = f"A message has 1 to {MAX_MESSAGE_CHARS:,} characters, and no NUL or half a surrogate pair."
+        raise InvalidInput(said, errors=[{"path": "text", "code": "bad_value", "message": said}])
+    made = db.retrying(lambda: messages.send(run.pk, text, by=services.name_of(user)))
+    return RunMessage.objects.get(pk=made)
 
 
 def _last_answers(steps: Sequence[db.Row]) -> list[str]:

@@ -27,6 +27,7 @@ from .models import Run
 from .pinned import allowed_tools, max_steps, model_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
+from .store import messages
 from .store.claims import Result
 from .store.decisions import Question
 from .store.unknown import VERIFY
@@ -113,6 +114,7 @@ def plan(held: Held) -> Outcome:
     if run.effects == RECORDED:
         tools = recorded.marked(run.pk, tools)
     names = [entry["name"] for entry in files.listing(run.pk)]
+    told = messages.read(claim)
     db.release()
     made, usage = planner.make_plan(
         run.goal,
@@ -120,6 +122,7 @@ def plan(held: Held) -> Outcome:
         tools=tools,
         input=run.input,
         files=names,
+        messages=told,
         instructions=version.instructions,
         max_steps=max_steps(run.limits),
         timeout_s=settings.MODEL_TIMEOUT_S,
@@ -133,11 +136,13 @@ def answering(held: Held) -> Outcome:
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     outputs = outputs_of(claim.run_id, claim.depends_on)
     objective = rendered(claim.run_id, claim.objective) or run.goal
+    told = messages.read(claim)
     db.release()
     output, usage = answer.make_answer(
         objective,
         model=model_of(run),
         outputs=outputs,
+        messages=told,
         instructions=run.agent_version.instructions,
         output_schema=run.output_schema,
         timeout_s=settings.MODEL_TIMEOUT_S,

@@ -76,3 +76,12 @@ def test_a_pattern_that_would_backtrack_for_ages_holds_no_worker_up() -> None:
 def test_a_pattern_that_cannot_be_used_is_refused() -> None:
     with pytest.raises(InvalidInput, match="linear time"):
         answer({"properties": {"a": {"pattern": "(?=a)b"}}}, model="offline")
+
+
+def test_what_people_have_said_since_is_in_the_prompt(server: ModelServer) -> None:
+    server.script = [model_server.text("Trois.")]
+    options: dict[str, Any] = {"instructions": "", "output_schema": None, "timeout_s": 10}
+
+    make_answer("How many?", model="openai-chat:x", outputs={}, messages=["In French."], **options)
+
+    assert '["In French."]' in str(server.requests[0]["messages"][-1]["content"])

@@ -164,3 +164,13 @@ def test_errors_of_the_model_are_passed_on(server: ModelServer) -> None:
     server.script = [model_server.fault(503)]
     with pytest.raises(ModelUnavailable):
         plan()
+
+
+def test_what_people_have_said_since_is_in_the_prompt_and_stays_there_in_a_correction(server: ModelServer) -> None:
+    server.script = [model_server.submit(BAD), model_server.submit(GOOD)]
+
+    plan(messages=["Only the first line.", "No: all of it."])
+
+    assert len(server.requests) == 2
+    for number in range(2):
+        assert '["Only the first line.", "No: all of it."]' in prompt_of(server, number)

@@ -27,6 +27,7 @@ BODIES = {
     "auth/refresh": ("refresh",),
     "auth/logout": ("refresh",),
     "runs/{run}/steps/a/resolve": ("outcome", "result"),
+    "runs/{run}/messages": ("text",),
     "runs/{run}/fork": ("from_step", "input", "model", "arguments", "effects"),
 }  # fmt: skip
 LISTS = (

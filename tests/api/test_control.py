@@ -9,7 +9,7 @@ from agentsys.runs.models import Event, Run
 
 RUNS = "/api/v1/runs"
 ECHO = {"key": "a", "tool": "test.echo"}
-CONTROLS = ("pause", "resume", "retry", "fork")
+CONTROLS = ("pause", "resume", "retry", "fork", "messages")
 
 pytestmark = pytest.mark.usefixtures("agent")
 
@@ -70,6 +70,36 @@ def test_a_run_is_forked_with_overrides(operator: Any, submit: Any, worker: Any,
     results = [worker.finish(Run.objects.get(pk=one.json()["id"])).result for one in (made, as_it_was)]
     assert results == [{"a": None, "b": 2}, {"a": None, "b": 1}]
     assert len(operator.get(RUNS, {"parent": str(run.pk)}).json()["results"]) == 2
+
+
+def test_a_message_is_kept_and_listed(operator: Any, viewer: Any, stranger: Any, submit: Any, problem: Any) -> None:
+    run = submit([ECHO])
+
+    sent = operator.post(path_of(run, "messages"), {"text": "Be brief."}, format="json")
+
+    assert sent.status_code == 201
+    assert {**sent.json(), "at": None} == {
+        "seq": 1, "text": "Be brief.", "by": "our-operator", "at": None, "read_at": None, "read_by": "",
+    }  # fmt: skip
+    assert viewer.get(path_of(run, "messages")).json()["results"] == [sent.json()]
+    problem(stranger.get(path_of(run, "messages")), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"text": ""}, {"text": " "}, {"text": 5}, {"text": "x" * 4001}, {"text": "a", "b": 1}]
+)
+def test_a_message_that_is_none_is_refused(operator: Any, submit: Any, problem: Any, body: Any) -> None:
+    run = submit([ECHO])
+
+    problem(operator.post(path_of(run, "messages"), body, format="json"), 422, "invalid_input")
+
+    assert not run.messages.exists()
+
+
+def test_a_finished_run_takes_no_message(operator: Any, submit: Any, worker: Any, problem: Any) -> None:
+    run = worker.finish(submit([ECHO]))
+
+    problem(operator.post(path_of(run, "messages"), {"text": "late"}, format="json"), 409, "invalid_transition")
 
 
 BAD_FORKS = [

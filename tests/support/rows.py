@@ -9,7 +9,16 @@ from django.db import connection
 
 from agentsys.runs.models import Run
 
-_TABLES = ("runs_run", "runs_step", "runs_stepedge", "runs_attempt", "runs_event", "runs_runfile", "runs_approval")
+_TABLES = (
+    "runs_run",
+    "runs_step",
+    "runs_stepedge",
+    "runs_attempt",
+    "runs_event",
+    "runs_runfile",
+    "runs_approval",
+    "runs_message",
+)
 
 
 def sql(statement: str, *params: Any) -> int:

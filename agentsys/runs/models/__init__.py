@@ -1,6 +1,7 @@
 """The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
 
 from .limits import Approval, Budget, LaneSlot, Reservation
+from .message import RunMessage
 from .run import Payload, Run, RunFile
 from .step import Attempt, Event, Step, StepEdge
 
@@ -14,6 +15,7 @@ __all__ = [
     "Reservation",
     "Run",
     "RunFile",
+    "RunMessage",
     "Step",
     "StepEdge",
 ]
