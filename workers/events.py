@@ -77,6 +77,12 @@ class AttemptEvents:
         self._waiting.append(("task-succeeded" if ok else "task-failed", fields))
         self._wake()
 
+    def lost(self, attempt_id: str, why: str) -> None:
+        """An attempt of a worker that cannot tell of its end itself (``dead``), or that lost its lease (``lease``)."""
+        text = {"dead": "its worker has ended", "lease": "its worker was not heard of for a lease"}.get(why, why)
+        self._waiting.append(("task-failed", {"uuid": attempt_id, "timestamp": time.time(), "exception": text}))
+        self._wake()
+
     def abandon(self, why: str) -> None:
         """Every attempt still under way counts as failed: this process ends."""
         for attempt, begun in list(self._open.values()):

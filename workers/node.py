@@ -64,6 +64,7 @@ class Process:
             polling=plan.election(f"poll-{plan.hostname}"),
             sweeping=plan.election(f"sweep-{procs.of(plan.main_pid).host}"),
             is_stopping=flag.is_up,
+            lost=self._events.lost,
         )
         self._heartbeat = Heartbeat(self._end, bearable=0 if plan.prefork else plan.slots - 1)
         self._guard, self._watch = ending.Guard(flag), ending.Watch(flag)

@@ -14,6 +14,7 @@ from agentsys.core import outage, procs
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.sweeper import Sweeper, due_lanes
 from agentsys.runs import engine, leases
+from agentsys.runs.store.moves import Lost
 from workers.election import Election
 from workers.roster import WorkerRow
 from workers.slices import Slices
@@ -142,8 +143,9 @@ class Housekeeper(Loop):
         polling: Election,
         sweeping: Election,
         is_stopping: Callable[[], bool],
+        lost: Lost | None = None,
     ) -> None:
-        """``slots`` is how many turns this very process may take at a time."""
+        """``slots`` is how many turns this very process may take at a time; ``lost`` see the sweeper."""
         super().__init__("housekeeper")
         self._slices, self._row, self._slots = slices, row, slots
         self._polling, self._sweeping, self._is_stopping = polling, sweeping, is_stopping
@@ -151,6 +153,7 @@ class Housekeeper(Loop):
         self._pollers = ThreadPoolExecutor(pollers, thread_name_prefix="poller")
         self._free_pollers = threading.Semaphore(pollers)
         self._sweeper: Sweeper | None = None
+        self._lost = lost
         self._rolled_up_at = 0.0
 
     def tick(self) -> None:
@@ -199,7 +202,7 @@ class Housekeeper(Loop):
 
     def _sweep(self) -> None:
         connection.ensure_connection()  # away: one line in the log, not one a job
-        self._sweeper = self._sweeper or Sweeper()
+        self._sweeper = self._sweeper or Sweeper(lost=self._lost)
         self._sweeper.tick()
         if time.monotonic() >= self._rolled_up_at + ROLL_UP_EVERY_S:
             self._rolled_up_at = time.monotonic()

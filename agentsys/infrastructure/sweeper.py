@@ -14,6 +14,7 @@ from django.db import connection
 from agentsys.core import db, outage, procs
 from agentsys.runs import dispatch
 from agentsys.runs.store import sweeps
+from agentsys.runs.store.moves import Lost
 
 from . import registry
 
@@ -26,9 +27,11 @@ class Sweeper:
     """One node's sweeper; it remembers only since when it has had contact.
 
     Leases are judged after one of them has passed in unbroken contact: while PostgreSQL is away nobody
-    can renew, so when it is back everybody looks dead (``amnesty``).
+    can renew, so when it is back everybody looks dead (``amnesty``).  ``lost`` is told of every attempt that it
+    takes from a worker.
     """
 
+    lost: Lost | None = None
     _contact_since: float = field(default_factory=time.monotonic)
     _ticks: int = 0
 
@@ -73,11 +76,11 @@ class Sweeper:
         dispatch.wake(sweeps.join_children())
 
     def _reap_dead(self) -> None:
-        dispatch.wake(sweeps.reap_dead(procs.is_dead_here))
+        dispatch.wake(sweeps.reap_dead(procs.is_dead_here, lost=self.lost))
 
     def _reap_expired(self) -> None:
         if time.monotonic() - self._contact_since >= settings.LEASE_S:
-            dispatch.wake(sweeps.reap_expired())
+            dispatch.wake(sweeps.reap_expired(lost=self.lost))
 
 
 def due_lanes() -> list[str]:

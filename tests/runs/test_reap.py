@@ -272,3 +272,18 @@ def test_a_worker_that_ends_gives_everything_back(submit, worker, monkeypatch):
     assert (ended, leases.held()) == ([1], [])
     assert (run.status, run.result) == ("succeeded", {"a": None, "b": None})
     assert sorted(a.outcome for a in run.attempts.all()) == ["released", "succeeded", "succeeded"]
+
+
+def test_who_asks_is_told_of_each_attempt_that_was_taken_once_and_of_no_other(submit):
+    runs = {name: submit([echo(name)]) for name in ("dead", "slow", "alive")}
+    taken, expired, _ = (claim("compute", owner=name) for name in runs)
+    expire(runs["slow"])
+    told = []
+
+    for _ in range(2):
+        sweeps.reap_dead(lambda owner: owner == "dead", lost=lambda *what: told.append(what))
+        sweeps.reap_expired(lost=lambda *what: told.append(what))
+    moves.give_back(taken.id, taken.run_id, taken.claim_token, why="dead", lost=lambda *what: told.append(what))
+
+    assert told == [(str(taken.claim_token), "dead"), (str(expired.claim_token), "lease")]
+    assert statuses(runs["alive"]) == {"alive": "running"}

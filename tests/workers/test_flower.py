@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +82,25 @@ def test_every_attempt_is_a_task_and_a_bell_says_what_it_ran(flower, submit):
     assert "no luck" in seen["c"]["exception"]
     bells = [task for i, task in tasks().items() if i not in ids]
     assert any(f"ran {run.id}/a, {run.id}/b, {run.id}/c" in (bell["result"] or "") for bell in bells)
+
+
+def test_the_attempt_of_a_killed_child_is_told_to_have_failed(flower, submit, held):
+    run = submit([held.step()])
+    (child,) = held.wait_for()
+    attempt = str(run.steps.get().claim_token)
+
+    def state() -> tuple[str | None, str | None]:
+        task = flower("/api/tasks").get(attempt, {})
+        return task.get("state"), task.get("exception")
+
+    assert wait_until(lambda: state() == ("STARTED", None), timeout_s=10)
+
+    os.kill(child, signal.SIGKILL)
+
+    assert wait_until(lambda: state() == ("FAILURE", "its worker has ended"), timeout_s=15), state()
+    held.let_go()
+    assert ended(run).status == "succeeded"
+    assert [a.outcome for a in run.attempts.order_by("number")] == ["crashed", "succeeded"]
 
 
 def test_flower_is_read_only_and_asks_who_you_are(flower):

@@ -1,6 +1,6 @@
 """The rarer ways out of ``running`` and ``waiting``; each is one transaction on one locked run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -168,7 +168,11 @@ def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
     return db.persistent(work, for_s=settings.LEASE_S)
 
 
-def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[str]:
+#: Is told, after the commit, of an attempt (its id) that its worker cannot tell the end of, and why.
+Lost = Callable[[str, str], None]
+
+
+def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str, lost: Lost | None = None) -> Sequence[str]:
     """running -> ready, or waiting if an unsafe call may have happened, or failed after three crashes.
 
     A call that has a check goes back, too, for its check to be asked first.
@@ -186,6 +190,8 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str) -> Sequence[
         if held is None or (why == "lease" and not held["expired"]):
             return ()
         _give_back(change, held, why, crashed)
+    if lost is not None:
+        lost(str(token), why)
     return change.lanes
 
 

@@ -45,23 +45,23 @@ def _wake_batch() -> tuple[list[str], bool]:
         return list(woken.values()), more
 
 
-def reap_expired() -> list[str]:
+def reap_expired(*, lost: moves.Lost | None = None) -> list[str]:
     """Take steps from workers whose lease has run out; the lanes to ring."""
-    return _give_back(db.rows(SQL["expired_leases"], lease_s=settings.LEASE_S, limit=BATCH), "lease")
+    return _give_back(db.rows(SQL["expired_leases"], lease_s=settings.LEASE_S, limit=BATCH), "lease", lost)
 
 
-def reap_dead(is_dead: Callable[[str], bool]) -> list[str]:
+def reap_dead(is_dead: Callable[[str], bool], *, lost: moves.Lost | None = None) -> list[str]:
     """Take steps from processes that are known to have ended, without waiting for their leases."""
     owners = [row["lease_owner"] for row in db.rows(SQL["lease_owners"])]
     held = [row for owner in owners if is_dead(owner) for row in db.rows(SQL["leases_of"], owner=owner)]
-    return _give_back(held, "dead")
+    return _give_back(held, "dead", lost)
 
 
-def _give_back(held: list[db.Row], why: str) -> list[str]:
+def _give_back(held: list[db.Row], why: str, lost: moves.Lost | None) -> list[str]:
     lanes: list[str] = []
 
     def give_back(row: db.Row) -> None:
-        lanes.extend(moves.give_back(row["id"], row["run_id"], row["claim_token"], why=why))
+        lanes.extend(moves.give_back(row["id"], row["run_id"], row["claim_token"], why=why, lost=lost))
 
     _each(held, give_back)
     return lanes
