@@ -2,7 +2,8 @@
 
 import pytest
 
-from agentsys.accounts.models import Role
+from agentsys.accounts.models import Membership, Role, User
+from agentsys.dashboard.admin import run_control
 from agentsys.runs.models import Run
 from tests.dashboard.conftest import echo, run_url, snapshot
 
@@ -67,3 +68,76 @@ def test_what_cannot_be_done_says_so(staff, submit):
     operator.post(run_url(run, "resume"))
 
     assert "not paused" in operator.page(run_url(run)).text()
+
+
+# --- Several at once, from the list -------------------------------------------------------
+LIST = "/admin/runs/run/"
+
+
+def ticked(browser, action, *runs, **more):
+    return browser.post(LIST, action=action, _selected_action=[str(getattr(run, "pk", run)) for run in runs], **more)
+
+
+def test_the_runs_that_are_ticked_are_paused_and_the_others_are_not(staff, submit, worker):
+    operator = staff(Role.OPERATOR)
+    runs = [worker.finish(submit([echo("a")])), *(submit([echo("a")]) for _ in range(3))]
+
+    ticked(operator, "pause", *runs[:3])
+
+    said = operator.page(LIST).text()
+    assert "done for 2 of 3 runs" in said
+    assert "not done for 1 runs" in said
+    assert list(Run.objects.order_by("pk").values_list("status", flat=True)) == [
+        "succeeded",
+        "paused",
+        "paused",
+        "queued",
+    ]
+    ticked(operator, "resume", *runs[1:3])
+    ticked(operator, "cancel", *runs[1:])
+    assert Run.objects.filter(status="cancelled").count() == 3
+    ticked(operator, "retry", runs[1])
+    assert Run.objects.filter(parent_run=runs[1]).count() == 1
+
+
+def test_a_viewer_is_offered_nothing_and_a_stranger_reaches_nothing(staff, submit, elsewhere):
+    run = submit([echo("a")])
+    before = snapshot(Run)
+    viewer, stranger = staff(Role.VIEWER), staff(Role.ADMIN, elsewhere)
+
+    assert not viewer.page(LIST).css("select[name=action]")
+    ticked(viewer, "cancel", run), ticked(stranger, "cancel", run)
+
+    assert snapshot(Run) == before
+
+
+def test_who_may_it_in_one_workspace_does_it_only_there(staff, submit, elsewhere):
+    run, both = submit([echo("a")]), staff(Role.OPERATOR, elsewhere)
+    Membership.objects.create(workspace=run.workspace, user=User.objects.latest("pk"), role=Role.VIEWER)
+    before = snapshot(Run)
+
+    ticked(both, "cancel", run)
+
+    assert "does not allow" in both.page(LIST).text()
+    assert snapshot(Run) == before
+
+
+@pytest.mark.parametrize("pk", ["", "x", "\0", "1' OR 1=1"])
+def test_what_is_no_run_is_no_row(superuser, submit, pk):
+    submit([echo("a")])
+    before = snapshot(Run)
+
+    assert ticked(superuser, "cancel", pk).status_code in (200, 302)
+
+    assert snapshot(Run) == before
+
+
+def test_too_many_at_once_are_refused_as_a_whole(superuser, submit, monkeypatch):
+    monkeypatch.setattr(run_control, "MAX_AT_ONCE", 2)
+    for _ in range(3):
+        submit([echo("a")])
+    before = snapshot(Run)
+
+    ticked(superuser, "cancel", *Run.objects.all(), select_across="1")
+
+    assert snapshot(Run) == before

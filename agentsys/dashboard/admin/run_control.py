@@ -1,11 +1,15 @@
-"""What a person does to a run from its page: each asked once more, then done by the service REST calls."""
+"""What a person does to runs: from a run's page, asked once more, or to those ticked in the list; by the same
+services as REST."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.contrib import messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -19,7 +23,9 @@ from agentsys.runs import control, services
 from agentsys.runs.models import Run
 from agentsys.runs.states import RUN_FINAL, RUN_PAUSABLE, RunStatus
 
-from .base import ReadOnlyAdmin
+from .base import ReadOnlyAdmin, as_uuid
+
+MAX_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,17 @@ def buttons(request: HttpRequest, run: Run) -> list[tuple[str, Act]]:
     ]
 
 
+def _bulk(name: str, act: Act) -> Callable[["ControlledAdmin", HttpRequest, QuerySet[Run]], None]:
+    def action(admin: "ControlledAdmin", request: HttpRequest, rows: QuerySet[Run]) -> None:
+        runs = list(rows[: MAX_AT_ONCE + 1])
+        if len(runs) > MAX_AT_ONCE:
+            messages.error(request, f"At most {MAX_AT_ONCE} runs at once; nothing was done.")
+            return
+        admin.act_on(request, runs, name, act)
+
+    return action
+
+
 class ControlledAdmin(ReadOnlyAdmin):
     """Runs with their buttons: ``<run>/pause/`` and so on."""
 
@@ -111,6 +128,37 @@ class ControlledAdmin(ReadOnlyAdmin):
             "act": act,
             "goal": goal,
         }
+
+    # --- Several at once, from the list ---------------------------------------------
+    def get_actions(self, request: HttpRequest) -> dict[str, tuple[Any, str, str]]:
+        """The same acts for all runs that are ticked; only those that this person may do somewhere."""
+        return {
+            name: (_bulk(name, act), name, f"{act.title} the runs")
+            for name, act in ACTS.items()
+            if access.may_somewhere(request, f"runs.{name}")
+        }
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
+        if any(as_uuid(pk) is None for pk in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            messages.error(request, "Tick the runs in the list.")
+            return None
+        answer: HttpResponse | None = super().response_action(request, queryset)
+        return answer
+
+    def act_on(self, request: HttpRequest, runs: Sequence[Run], name: str, act: Act) -> None:
+        """Each by itself, as its own page would; what cannot be done to one does not keep the others from it."""
+        refused = []
+        for run in runs:
+            try:
+                act.do(run, access.require(request, f"runs.{name}", run.workspace_id))
+            except (AgentSysError, PermissionDenied) as error:
+                refused.append(str(error) or "Your role there does not allow it.")
+            else:
+                self.log_change(request, run, f"{act.title}.")
+        if len(runs) > len(refused):
+            messages.success(request, f"{act.title}: done for {len(runs) - len(refused)} of {len(runs)} runs.")
+        if refused:
+            messages.error(request, f"{act.title}: not done for {len(refused)} runs. {refused[0]}")
 
     def run_or_404(self, request: HttpRequest, run_id: UUID) -> Run:
         """
