@@ -2,7 +2,7 @@
 # `make up ARGS="--workers network=2"` hands options on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up services test check bench chaos lock clean base dev
+.PHONY: help demo up services test check bench sim chaos lock clean base dev
 MAKEFLAGS += --no-print-directory
 
 # Bytecode is kept, whatever the shell says: six processes import the same modules at each start.
@@ -24,6 +24,7 @@ help:
 	@echo "make test     everything that proves the build"
 	@echo "make check    lint, types, import contracts, missing migrations"
 	@echo "make bench    the published workloads, with a report"
+	@echo "make sim      histories drawn from seeds: make sim SEEDS=2000 FIRST=200"
 	@echo "make chaos    the fault scenarios, with a report"
 	@echo "make services only PostgreSQL and Redis, for work on the code"
 	@echo "make lock     compile requirements/*.in into locks with hashes"
@@ -58,6 +59,11 @@ check: dev
 
 bench: dev
 	@exec $(PY) -m pytest -m bench -s $(ARGS)
+
+sim: export SEEDS ?= 2000
+sim: export FIRST ?= 200
+sim: dev
+	@exec $(PY) -m pytest tests/simulation $(ARGS)
 
 chaos: dev
 	@exec $(PY) -m pytest -m chaos -s $(ARGS)

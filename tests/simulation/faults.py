@@ -1,0 +1,43 @@
+"""A connection that dies, by a seed: before a statement or after it, in a commit or just before."""
+
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from django.db import OperationalError
+from django.db.backends.postgresql.base import DatabaseWrapper
+
+from agentsys.core import db
+
+
+class Faults:
+    """Lets a statement or a commit fail with probability ``chance``; counts what it did."""
+
+    def __init__(self, rng: Random, seen: Any) -> None:
+        self._rng, self._seen = rng, seen
+        self.chance = 0.0
+
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        real_rows, real_commit = db.rows, DatabaseWrapper._commit
+
+        def rows(statement: db.Statement, /, **params: Any) -> list[db.Row]:
+            self._maybe("before a statement")
+            found = real_rows(statement, **params)
+            self._maybe("after a statement")
+            return found
+
+        def commit(wrapper: DatabaseWrapper) -> Any:
+            self._maybe("before a commit")
+            done = real_commit(wrapper)
+            self._maybe("unknown commit")
+            return done
+
+        patch.setattr(db, "rows", rows)
+        patch.setattr(DatabaseWrapper, "_commit", commit)
+        patch.setattr(db, "time", SimpleNamespace(monotonic=db.time.monotonic, sleep=lambda _s: None))
+
+    def _maybe(self, where: str) -> None:
+        if self._rng.random() < self.chance:
+            self._seen[where] += 1
+            raise OperationalError("server closed the connection unexpectedly")

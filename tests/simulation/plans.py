@@ -1,0 +1,29 @@
+"""Plans as a seed draws them: small graphs of every kind of step that the engine can do without a model."""
+
+from random import Random
+from typing import Any
+
+MAX_STEPS = 6
+
+
+def draw(rng: Random) -> dict[str, Any]:
+    """A valid plan of 1 to MAX_STEPS steps."""
+    steps: list[dict[str, Any]] = []
+    for n in range(rng.randint(1, MAX_STEPS)):
+        before = [step["key"] for step in steps]
+        parents = rng.sample(before, min(len(before), rng.choice((0, 1, 1, 2))))
+        steps.append(_step(rng, f"s{n}", parents))
+    return {"steps": steps}
+
+
+def _step(rng: Random, key: str, parents: list[str]) -> dict[str, Any]:
+    step: dict[str, Any] = {"key": key, "depends_on": parents, "max_attempts": rng.randint(1, 3)}
+    step["on_error"] = rng.choice(("fail", "continue", "continue"))
+    step["if_failed"] = rng.choice(("skip", "null"))
+    kind = rng.choices(("echo", "charge", "wait", "ask"), weights=(6, 4, 1, 1))[0]
+    if kind == "wait":
+        return {**step, "kind": "wait", "arguments": {"seconds": 60}}
+    if kind == "ask":
+        return {**step, "kind": "ask", "objective": "Which one?"}
+    arguments = {"value": [f"${{{parent}}}" for parent in parents]} if kind == "echo" else {}
+    return {**step, "tool": f"test.{kind}", "arguments": arguments, "approval": rng.random() < 0.15}

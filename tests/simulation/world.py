@@ -1,0 +1,254 @@
+"""The engine's own functions, driven by a seeded scheduler over the real PostgreSQL.
+
+Everything that can happen is an action: people submit, cancel, pause, decide; workers claim, begin, record, die,
+freeze and come back; sweepers sweep; clocks jump; connections die.  A seed draws the actions: it is a whole history.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+from django.db import OperationalError, connection
+
+from agentsys.accounts.models import Workspace
+from agentsys.core.errors import (
+    AgentSysError,
+    ApprovalExpired,
+    InvalidTransition,
+    LeaseLost,
+    ToolFailed,
+    ToolRateLimited,
+    ToolUnavailable,
+)
+from agentsys.runs import approvals, control, services
+from agentsys.runs.models import Approval, Run, Step
+from agentsys.runs.states import Lane
+from agentsys.runs.store import moves, sweeps
+from agentsys.runs.submission import Submission
+from tests.simulation import plans
+from tests.simulation.faults import Faults
+from tests.simulation.workers import Worker
+from tests.support.rows import sql
+
+MAX_RUNS = 5
+Seen = Counter[str]
+
+
+class World:
+    """One history.  ``calls`` is the witness: how often each unsafe call was really made, by its key."""
+
+    def __init__(self, seed: int, workspace: Workspace, agent: str, seen: Seen) -> None:
+        self.rng, self.seen, self.agent, self.workspace = Random(seed), seen, agent, workspace
+        self.faults = Faults(Random(seed + 1), seen)
+        self.runs: list[Run] = []
+        self.calls: Counter[str] = Counter()
+        self.again: Counter[str] = Counter()
+        self.trace: list[str] = []
+        self.workers = [Worker(f"w{n}", self) for n in range(3)]
+        self.decided: list[Approval] = []
+
+    def play(self, actions: int) -> None:
+        """Draw and do so many actions."""
+        self.faults.chance = self.rng.choice((0.0, 0.0, 0.02))
+        names, weights = zip(*_WEIGHTS.items(), strict=True)
+        for name in self.rng.choices(names, weights=weights, k=actions):
+            self.do(name)
+        self.faults.chance = 0.0
+
+    def do(self, name: str) -> None:
+        self.trace.append(name)
+        try:
+            getattr(self, name)()
+        except OperationalError:  # whoever asked sees an error, and may ask again
+            connection.close()
+        except AgentSysError as error:
+            self.seen[f"refused: {error.code}"] += 1
+
+    # --- People ---------------------------------------------------------------------------
+    def submit(self) -> None:
+        if len(self.runs) < MAX_RUNS:
+            request = Submission(agent=self.agent, plan=plans.draw(self.rng), priority=self.rng.randint(-10, 10))
+            key = f"run-{len(self.runs)}"
+            for _ in range(2):  # a client that saw an error asks again, with its key
+                with suppress(OperationalError):
+                    run, _ = services.submit(
+                        workspace_id=self.workspace.pk, user=None, request=request, idempotency_key=key
+                    )
+                    self.runs.append(run)
+                    return
+                connection.close()
+
+    def cancel(self) -> None:
+        self._on_run(services.cancel)
+
+    def pause(self) -> None:
+        self._on_run(control.pause)
+
+    def resume(self) -> None:
+        self._on_run(control.resume)
+
+    def retry(self) -> None:
+        if self.runs and len(self.runs) < MAX_RUNS:
+            made, _ = control.retry(self.rng.choice(self.runs))
+            self.runs.append(made)
+
+    def _on_run(self, use_case: Callable[[Run], Any]) -> None:
+        if self.runs:
+            use_case(self.rng.choice(self.runs))
+
+    def decide(self) -> None:
+        """Somebody decides what is open, or what was when the page was loaded."""
+        known = [*Approval.objects.filter(decision="").order_by("created_at", "id"), *self.decided]
+        if not known:
+            return
+        chosen = self.rng.choice(known)
+        late = bool(Approval.objects.get(pk=chosen.pk).decision)
+        try:
+            self._decide(approvals.get(self.workspace.pk, chosen.pk) if not late else chosen)
+        except AgentSysError:
+            self.seen["late decision"] += late
+            raise
+        assert not late, "a second decision was taken"
+        self.decided.append(chosen)
+
+    def _decide(self, approval: Approval) -> None:
+        if approval.kind == "input":
+            approvals.answer(approval, user=None, answer="this one")
+        elif self.rng.random() < 0.7:
+            approvals.approve(approval, user=None)
+        else:
+            approvals.deny(approval, user=None, reason="no")
+
+    def resolve(self) -> None:
+        """Somebody says what became of a call whose end nobody saw."""
+        waiting = list(Step.objects.filter(status="waiting", reason="outcome_unknown").order_by("id"))
+        if waiting:
+            step = self.rng.choice(waiting)
+            outcome = self.rng.choice(("done", "not_done", "failed"))
+            run = Run.objects.get(pk=step.run_id)
+            self.again[step.idempotency_key] += outcome == "not_done"  # it may have been heard although we saw an error
+            services.resolve(run, step.key, outcome=outcome, result="said")
+            self.seen["resolved"] += 1
+
+    # --- Workers --------------------------------------------------------------------------
+    def claim(self) -> None:
+        self._worker().claim(self.rng.choice((Lane.COMPUTE, Lane.COMPUTE, Lane.SYSTEM)), self.rng.choice((1, 2, 8)))
+
+    def begin(self) -> None:
+        self._worker().begin()
+
+    def end(self) -> None:
+        self._worker().end()
+
+    def record(self) -> None:
+        self._worker().record()
+
+    def record_again(self) -> None:
+        self._worker().record_again()
+
+    def release(self) -> None:
+        self._worker().release()
+
+    def crash(self) -> None:
+        self._worker().crash()
+
+    def freeze(self) -> None:
+        self._worker().expire()
+        self.seen["frozen"] += 1
+
+    def beat(self) -> None:
+        self._worker().beat()
+
+    def _worker(self) -> Worker:
+        return self.rng.choice(self.workers)
+
+    # --- Time -----------------------------------------------------------------------------
+    def reap(self) -> None:
+        before = Step.objects.filter(status="running").count()
+        sweeps.reap_expired()
+        self.seen["reaped"] += before > Step.objects.filter(status="running").count()
+
+    def wake(self) -> None:
+        sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
+        sweeps.wake_sleepers()
+        self.seen["lost bell"] += bool(sweeps.due_lanes(older_than_s=0))
+
+    def expire_questions(self) -> None:
+        """The time of some is over.  A question and its step keep the same time."""
+        for approval in Approval.objects.filter(decision="").order_by("created_at", "id"):
+            if self.rng.random() < 0.3:
+                sql(
+                    "WITH a AS (UPDATE runs_approval SET expires_at = clock_timestamp() WHERE id = %s RETURNING *)"
+                    " UPDATE runs_step s SET available_at = a.expires_at FROM a WHERE s.id = a.step_id",
+                    approval.pk,
+                )
+        sweeps.expire_questions()
+
+    def clock_jumps(self) -> None:
+        """A day passes for every lease, timer and question at once."""
+        sql("UPDATE runs_step SET lease_expires_at = lease_expires_at - interval '1 day' WHERE status = 'running'")
+        self.seen["clock jumped"] += 1
+
+    def deadline(self) -> None:
+        if self.runs and self.rng.random() < 0.3:
+            sql(
+                "UPDATE runs_run SET deadline_at = clock_timestamp() WHERE id = %s AND finished_at IS NULL",
+                self.rng.choice(self.runs).pk,
+            )
+            sweeps.end_past_deadline()
+
+    def repair(self) -> None:
+        assert sweeps.repair_stuck() == 0, "a live run that nothing moves"
+
+    # --- The end --------------------------------------------------------------------------
+    def finish(self) -> None:
+        """Everybody cooperates: every run ends, or the engine has lost it."""
+        for _ in range(60):
+            live = list(Run.objects.filter(workspace=self.workspace, finished_at=None))
+            if not live:
+                return
+            self._cooperate(live)
+        raise AssertionError(f"never ended: {[(str(run.pk), run.status, run.reason) for run in live]}")
+
+    def _cooperate(self, live: list[Run]) -> None:
+        for run in live:
+            if run.status == "paused":
+                control.resume(run)
+        for worker in self.workers:
+            worker.crash()
+        self.clock_jumps()  # also for claims that nobody knows of: their answer was lost
+        sweeps.reap_expired()
+        sweeps.expire_questions()
+        self.wake()
+        for step in Step.objects.filter(status="waiting", reason="outcome_unknown"):
+            services.resolve(Run.objects.get(pk=step.run_id), step.key, outcome="done", result="said")
+        for approval in Approval.objects.filter(decision=""):
+            with suppress(InvalidTransition, ApprovalExpired):  # a denial before has ended the run, or it was too late
+                self._decide(approvals.get(self.workspace.pk, approval.pk))
+        for lane in (Lane.COMPUTE, Lane.SYSTEM):
+            self.workers[0].drain(lane)
+
+    def fail(self) -> AgentSysError:
+        kinds = (
+            ToolFailed("no"),
+            ToolUnavailable("later"),
+            ToolRateLimited("slowly"),
+            ToolUnavailable("unsent", sent=False),
+        )
+        return self.rng.choice(kinds)
+
+    def fenced(self, error: LeaseLost) -> None:
+        self.seen["fenced"] += 1
+        self.trace.append(f"  {error.message}")
+
+    def give_back(self, one: Any) -> None:
+        moves.give_back(one.id, one.run_id, one.claim_token, why="released")
+
+
+_WEIGHTS = {
+    "submit": 6, "claim": 14, "begin": 14, "end": 14, "record": 12, "record_again": 2, "beat": 3, "release": 1,
+    "crash": 2, "freeze": 3, "reap": 5, "wake": 5, "decide": 5, "resolve": 3, "expire_questions": 1, "clock_jumps": 1,
+    "deadline": 1, "cancel": 1, "pause": 2, "resume": 3, "retry": 2, "repair": 0,
+}  # fmt: skip
