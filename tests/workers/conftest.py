@@ -73,11 +73,11 @@ def doorbell(folder: Path, settings: Any) -> Iterator[Redis]:
     """A Redis of the test's own; this process rings it, too."""
     server = Redis(folder)
     settings.REDIS_URL = server.start()
-    dispatch._script.cache_clear()
+    dispatch._line.forget()
     dispatch._breaker.__init__()  # type: ignore[misc]
     yield server
     server.stop()
-    dispatch._script.cache_clear()
+    dispatch._line.forget()
     dispatch._breaker.__init__()  # type: ignore[misc]
 
 
