@@ -19,6 +19,8 @@ from .store.sql import SQL
 from .submission import Submission
 
 MAX_KEY = 200
+MAX_REMEMBERED = 1_000
+_remembered: dict[tuple[UUID, str], AgentVersion] = {}
 
 
 def current_versions(workspace_id: UUID, slugs: Collection[str]) -> dict[str, AgentVersion]:
@@ -29,7 +31,24 @@ def current_versions(workspace_id: UUID, slugs: Collection[str]) -> dict[str, Ag
     # NUL and half a surrogate pair are in no slug, and PostgreSQL would not even look.
     asked = [slug for slug in slugs if slug.isprintable()]
     found = db.rows(SQL["current_versions"], workspace_id=workspace_id, slugs=asked) if asked else []
-    return {row["slug"]: _version(workspace_id, row.pop("slug"), row) for row in found}
+    versions = {row["slug"]: _version(workspace_id, row.pop("slug"), row) for row in found}
+    _remember(workspace_id, versions)
+    return versions
+
+
+def remembered_versions(workspace_id: UUID, slugs: Collection[str]) -> dict[str, AgentVersion]:
+    """What was current when this process last asked.  Costs no query; whoever uses it lets the database check it.
+
+    A version never changes, only which one is an agent's current one.
+    """
+    known = {slug: _remembered.get((workspace_id, slug)) for slug in slugs}
+    return {slug: version for slug, version in known.items() if version is not None}
+
+
+def _remember(workspace_id: UUID, versions: Mapping[str, AgentVersion]) -> None:
+    if len(_remembered) + len(versions) > MAX_REMEMBERED:
+        _remembered.clear()
+    _remembered.update({(workspace_id, slug): version for slug, version in versions.items()})
 
 
 def _version(workspace_id: UUID, slug: str, row: db.Row) -> AgentVersion:

@@ -1,12 +1,14 @@
 """Use cases: what people and programs ask of runs.  REST, admin and command line all call these."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
 from django.db import transaction
 
 from agentsys.accounts.models import User
+from agentsys.agents.models import AgentVersion
 from agentsys.core import db
 from agentsys.core.errors import (
     IdempotencyKeyReused,
@@ -19,7 +21,7 @@ from agentsys.core.sanitize import clean
 from . import dispatch, files, intake, submission
 from .models import Run, Step
 from .store import moves, verdicts
-from .store.create import NewRun, insert_runs
+from .store.create import insert_runs
 from .submission import Submission
 
 OUTCOMES = ("done", "not_done", "failed")
@@ -45,29 +47,55 @@ def submit(
     digest = request.digest() if idempotency_key else ""
     if idempotency_key and (known := replayed(workspace_id, idempotency_key, digest)):
         return known, True  # first of all: the plan may name tools that are gone by now
-    versions = intake.current_versions(workspace_id, [request.agent])
-    new = intake.new_run(request, versions, key=idempotency_key or None, digest=digest)
-    run = _insert(workspace_id, user, new, request.files)
+    asked = _Asked(workspace_id, user, request, idempotency_key or None, digest)
+    run = asked.recorded_by_memory() or asked.recorded()
     if run is None:  # somebody was faster with the same key
         return cast(Run, replayed(workspace_id, idempotency_key, digest)), True
-    dispatch.wake(new.steps.roots)
     return run, False
 
 
-def _insert(workspace_id: UUID, user: User | None, new: NewRun, contents: Mapping[str, bytes]) -> Run | None:
-    """One statement and one commit; with files, one transaction."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A checked submission, and whose it is."""
 
-    def insert() -> Run | None:
-        made = insert_runs([new], workspace_id=workspace_id, created_by_id=user.pk if user else None)
-        return made[0] if made else None
+    workspace_id: UUID
+    user: User | None
+    request: Submission
+    key: str | None
+    digest: str
 
-    def insert_with_files() -> Run | None:
-        with transaction.atomic():
-            if (run := insert()) is not None:
-                files.put_first(workspace_id, [(run.pk, name, content) for name, content in contents.items()])
+    def recorded(self) -> Run | None:
+        """The run; None when its key is taken.  Costs two queries."""
+        return self._record(intake.current_versions(self.workspace_id, [self.request.agent]))
+
+    def recorded_by_memory(self) -> Run | None:
+        """The run, in one query, if the agent's version is the one that this process remembers; else None."""
+        known = intake.remembered_versions(self.workspace_id, [self.request.agent])
+        try:
+            return self._record(known, only_if_current=True) if known else None
+        except InvalidInput:  # perhaps by a version that is the agent's no more
+            if intake.current_versions(self.workspace_id, [self.request.agent]) == known:
+                raise
+            return None
+
+    def _record(self, versions: Mapping[str, AgentVersion], *, only_if_current: bool = False) -> Run | None:
+        new = intake.new_run(self.request, versions, key=self.key, digest=self.digest)
+        by = self.user.pk if self.user else None
+
+        def insert() -> Run | None:
+            made = insert_runs([new], workspace_id=self.workspace_id, created_by_id=by, only_if_current=only_if_current)
+            return made[0] if made else None
+
+        def insert_with_files() -> Run | None:
+            with transaction.atomic():
+                if (run := insert()) is not None:
+                    files.put_first(self.workspace_id, [(run.pk, *file) for file in self.request.files.items()])
+            return run
+
+        run = db.retrying(insert_with_files if self.request.files else insert)
+        if run is not None:
+            dispatch.wake(new.steps.roots)
         return run
-
-    return db.retrying(insert_with_files if contents else insert)
 
 
 def get(workspace_id: UUID, run_id: UUID) -> Run:

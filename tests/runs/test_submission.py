@@ -73,6 +73,58 @@ def test_it_takes_few_round_trips(agent):
     assert len(sent) <= 8
 
 
+def test_a_warm_process_records_a_run_in_one_round_trip(agent):
+    for _ in range(6):
+        send(agent)  # the statements are prepared by then
+    with requests() as sent:
+        run, _ = send(agent)
+
+    assert len(sent) == 1
+    assert statuses(run) == {"a": "ready", "b": "blocked"}
+
+
+def version(agent, number, **fields):
+    """What another process may have made current in the meantime."""
+    made = AgentVersion.objects.create(workspace=agent.workspace, agent=agent, number=number, **fields)
+    Agent.objects.filter(pk=agent.pk).update(current_version=made)
+    return made
+
+
+def test_what_a_process_remembers_of_an_agent_never_decides(agent):
+    first, _ = send(agent)
+    second = version(agent, 2, limits={"steps": 1})
+
+    with pytest.raises(PlanInvalid):  # the version before allowed it
+        send(agent)
+    allowed = version(agent, 3, tools=["test.echo"], limits={"time_s": 60})
+    for files_of_it in ({}, {"f": b"x"}):
+        run, _ = send(agent, files=files_of_it)
+        assert (run.agent_version_id, run.limits) == (allowed.pk, {"time_s": 60})
+        assert Run.objects.get(pk=run.pk).agent_version_id == allowed.pk
+    version(agent, 4, tools=["time.now"])
+    with pytest.raises(PlanInvalid):
+        send(agent)
+    with pytest.raises(PlanInvalid):  # it remembers by now that it may not
+        send(agent)
+    version(agent, 5)
+    assert send(agent)[0].agent_version.number == 5
+    assert Run.objects.filter(agent_version=second).count() == 0
+    assert first.agent_version_id not in (second.pk, allowed.pk)
+
+
+def test_a_name_that_an_agent_had_is_no_longer_its_own(agent):
+    send(agent)
+    Agent.objects.filter(pk=agent.pk).update(slug="renamed")
+
+    with pytest.raises(NotFound):
+        send(agent)  # by the name it had
+    other = Agent.objects.create(workspace=agent.workspace, slug=agent.slug, name="Another")
+    theirs = version(other, 1)
+
+    assert send(agent)[0].agent_version_id == theirs.pk
+    assert Run.objects.count() == 2
+
+
 def test_the_same_key_and_body_give_the_same_run_and_ring_once(agent, monkeypatch):
     rung = []
     monkeypatch.setattr(dispatch, "wake", rung.append)

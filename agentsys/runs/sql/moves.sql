@@ -120,11 +120,12 @@ SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.cu
 -- One statement, however many runs: them, their steps, their edges, their first events; nothing of a run whose
 -- key is taken.  They come as JSON in one parameter, in the order in which they (and their steps) get their ids.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
+-- All that differs from call to call is in the rows: a parameter in a condition would have each call planned anew.
 WITH given AS MATERIALIZED (
-    SELECT * FROM jsonb_to_recordset(%(runs)s::jsonb) AS g(n int, id uuid, agent_version_id uuid, goal text, plan jsonb,
-        answer jsonb, input jsonb, model text, output_schema jsonb, labels jsonb, limits jsonb, priority int,
-        idempotency_key text, request_digest text, start_at timestamptz, deadline_s float8, open_steps int,
-        active_steps int, steps jsonb)
+    SELECT * FROM jsonb_to_recordset(%(runs)s::jsonb) AS g(n int, id uuid, agent text, agent_version_id uuid,
+        only_if_current boolean, goal text, plan jsonb, answer jsonb, input jsonb, model text, output_schema jsonb,
+        labels jsonb, limits jsonb, priority int, idempotency_key text, request_digest text, start_at timestamptz,
+        deadline_s float8, open_steps int, active_steps int, steps jsonb)
 ), run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
         plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
@@ -135,7 +136,11 @@ WITH given AS MATERIALIZED (
         CASE WHEN g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, '',
         '', false, 1, g.open_steps, g.active_steps, 0, 0, 0, 0, 0, 0, g.idempotency_key, g.request_digest, g.start_at,
         clock_timestamp() + make_interval(secs => g.deadline_s), clock_timestamp()
-      FROM given g ORDER BY g.n
+      FROM given g
+     WHERE NOT g.only_if_current OR EXISTS (
+        SELECT FROM agents_agent a
+         WHERE a.workspace_id = %(workspace_id)s::uuid AND a.slug = g.agent AND a.current_version_id = g.agent_version_id)
+     ORDER BY g.n
     ON CONFLICT (workspace_id, idempotency_key) DO NOTHING
     RETURNING id, workspace_id, status, reason, deadline_at, created_at
 ), step AS (

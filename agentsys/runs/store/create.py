@@ -57,7 +57,8 @@ class NewRun:
 
     def as_json(self, n: int) -> dict[str, Any]:
         """The ``n``-th of those that are written together."""
-        own = {"n": n, "agent_version_id": self.version.pk, "steps": self.steps.rows}
+        version = self.version
+        own = {"n": n, "agent": version.agent.slug, "agent_version_id": version.pk, "steps": self.steps.rows}
         return {**self.values, **self._of_steps(), **own}
 
     def stored(self, written: Mapping[str, Any]) -> Run:
@@ -107,13 +108,19 @@ def _row(n: int, step: PlanStep, kind: StepKind, lane: Lane, effect: str, timeou
     }  # fmt: skip
 
 
-def insert_runs(new: Sequence[NewRun], *, workspace_id: UUID, created_by_id: int | None) -> list[Run]:
-    """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken."""
+def insert_runs(
+    new: Sequence[NewRun], *, workspace_id: UUID, created_by_id: int | None, only_if_current: bool = False
+) -> list[Run]:
+    """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken.
+
+    Args:
+        only_if_current: Also without those whose version is not their agent's current one.
+    """
     written = db.rows(
         SQL["insert_runs"],
         workspace_id=workspace_id,
         created_by_id=created_by_id,
-        runs=Jsonb([run.as_json(n) for n, run in enumerate(new)], dumps=to_json),
+        runs=Jsonb([run.as_json(n) | {"only_if_current": only_if_current} for n, run in enumerate(new)], dumps=to_json),
     )
     rows = {row["id"]: row for row in written}
     given = {"workspace_id": workspace_id, "created_by_id": created_by_id}
