@@ -19,8 +19,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
-from agentsys.core import procs
+from agentsys.core import hints, procs
 from agentsys.llm import client
+from agentsys.runs import leases
+from agentsys.runs.dispatch import STOPPING
 from agentsys.tools import registry as tools
 from workers import dispatch, ending
 from workers.election import Election
@@ -67,15 +69,17 @@ class Process:
             lost=self._events.lost,
         )
         self._heartbeat = Heartbeat(self._end, bearable=0 if plan.prefork else plan.slots - 1)
+        self._stops = hints.Listener((STOPPING,), lambda _, runs: leases.hint(runs))
         self._guard, self._watch = ending.Guard(flag), ending.Watch(flag)
 
     def start(self) -> None:
-        for thread in (self._watch, self._events, self._heartbeat, self._housekeeper, self._guard):
+        for thread in (self._watch, self._events, self._heartbeat, self._housekeeper, self._stops, self._guard):
             thread.start()
 
     def close(self) -> None:
         """The orderly end; Celery's own turns have ended already.  The guard bounds the wait."""
         self._housekeeper.finish()
+        self._stops.close()
         self._heartbeat.close()
         self._events.close()
 

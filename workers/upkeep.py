@@ -91,7 +91,7 @@ class Loop(threading.Thread):
 
 
 class Heartbeat(Loop):
-    """Renews this process's leases and ends what is past its deadline, on a connection of its own."""
+    """Renews this process's leases and ends what is past its deadline or is to stop, on a connection of its own."""
 
     every_s = DEADLINE_S
 
@@ -112,6 +112,8 @@ class Heartbeat(Loop):
         if time.monotonic() >= self._next:
             leases.beat(procs.own_name())
             self._next = time.monotonic() + settings.HEARTBEAT_S
+        leases.look()
+        leases.cut_off()
 
     @staticmethod
     def _hung() -> int:

@@ -106,6 +106,12 @@ class StepTimeout(AgentSysError):
     code, http_status, retryable = "step_timeout", 504, True
 
 
+class StepCancelled(AgentSysError):
+    """The run was stopped, and the call under way was ended."""
+
+    code, http_status = "step_cancelled", 409
+
+
 class DatabaseUnavailable(AgentSysError):
     """PostgreSQL could not be reached; the step goes on when it is back."""
 

@@ -10,12 +10,14 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from agentsys.core.errors import StepTimeout
+from agentsys.core.errors import StepCancelled, StepTimeout
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -30,17 +32,69 @@ _loop: asyncio.AbstractEventLoop | None = None
 _thread: threading.Thread | None = None
 
 
+class Stop:
+    """Ends, from any thread, the calls that another thread makes on the loop while it is covered by this."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: set[Future[Any]] = set()
+        self.is_set = False
+
+    def set(self) -> None:
+        """Cancel what is under way; what is begun later ends at once."""
+        with self._lock:
+            self.is_set = True
+            calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+
+    @contextmanager
+    def covering(self) -> Iterator[None]:
+        """Within, calls of this thread are under this stop, however deep they are made."""
+        token = _stop.set(self)
+        try:
+            yield
+        finally:
+            _stop.reset(token)
+
+    @contextmanager
+    def watching(self, call: "Future[Any]") -> Iterator[None]:
+        """
+        Raises:
+            StepCancelled: the call was ended by this stop.
+        """
+        with self._lock:
+            self._calls.add(call)
+        if self.is_set:
+            call.cancel()
+        try:
+            yield
+        except CancelledError:
+            if self.is_set:
+                raise StepCancelled from None
+            raise
+        finally:
+            with self._lock:
+                self._calls.discard(call)
+
+
+#: Never set, for threads that work for no step.
+_stop: ContextVar[Stop] = ContextVar("stop", default=Stop())  # noqa: B039 - it holds calls by themselves only
+
+
 def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
     """Run a coroutine on the process's loop and wait for its result, from any other thread.
 
     Raises:
         StepTimeout: it took longer; the coroutine has been cancelled.
+        StepCancelled: so it has, because the thread's :class:`Stop` was set.
         RuntimeError: called on the loop's own thread, where waiting would hang.
     """
     _refuse_own_thread(coroutine)
     future = submit(_bounded(coroutine, timeout_s))
     try:
-        return future.result(timeout_s + GRACE_S)
+        with _stop.get().watching(future):
+            return future.result(timeout_s + GRACE_S)
     except FutureTimeout:
         # In 3.11 this is the built-in TimeoutError, so the coroutine may have raised it.
         if future.done():

@@ -62,7 +62,7 @@ class Attempt:
         self._observer.started(self._info)
         begun = time.monotonic()
         try:
-            with db.lent():
+            with db.lent(), held.stop.covering():
                 outcome = handlers.HANDLERS[held.claim.kind](held)
             held.done = True
             self.runtime_s = time.monotonic() - begun

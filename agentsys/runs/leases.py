@@ -7,12 +7,14 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
 
+from agentsys.core import loop
 from agentsys.core.errors import DatabaseUnavailable, LeaseLost, NotFound, StepTimeout
 from agentsys.tools.context import ToolContext
 
@@ -23,6 +25,8 @@ from .store.claims import Claim
 logger = logging.getLogger(__name__)
 #: A handler gets this long past its step's time to come back by itself.
 GRACE_S = 1.0
+#: A call that learns of a cancel gets this long to end by itself; then its connection is closed.
+CUT_AFTER_S = 0.3
 #: The share of a lease within which its holder still acts on it; the rest is for clocks and slow networks.
 TRUSTED = 0.75
 #: Effects that open the gate.
@@ -34,7 +38,8 @@ class Held:
     """A claim in the hands of a thread of this process.
 
     ``deadline_at`` and ``renewed_at`` (the lease, last) are in ``time.monotonic()`` seconds.  ``lost`` and
-    ``cancelled`` are set by the heartbeat and read by the thread; ``gate_open`` says that an unsafe call may
+    ``cancelled`` (with its time) are set by the heartbeat and read by the thread, ``stop`` ends a call that
+    waits on the event loop; ``gate_open`` says that an unsafe call may
     have started, ``done`` that the work is over and only its record is missing: that may take longer than
     the step had, while PostgreSQL is away.
     """
@@ -44,6 +49,8 @@ class Held:
     renewed_at: float = field(default_factory=time.monotonic)
     lost: bool = False
     cancelled: bool = False
+    cancelled_at: float = math.inf
+    stop: loop.Stop = field(default_factory=loop.Stop)
     gate_open: bool = False
     done: bool = False
     context: ToolContext | None = None
@@ -83,6 +90,7 @@ class Held:
 
 
 _held: dict[UUID, Held] = {}
+_hinted: set[str] = set()
 _lock = threading.Lock()
 
 
@@ -112,15 +120,43 @@ def beat(owner: str) -> None:
     Steps past their time are not renewed.  One statement, plus one that looks for claims whose answer
     was lost with a connection.
     """
-    due = [one for one in held() if not one.lost and not one.is_late()]
-    if due:
-        asked_at = time.monotonic()
-        kept = claims.heartbeat([(one.claim.id, one.claim.claim_token) for one in due])
-        for one in due:
-            _told(one, kept.get(one.claim.claim_token), asked_at)
+    _ask(held())
     tokens = [one.claim.claim_token for one in held()]
     for row in claims.orphaned(owner, tokens):
         moves.give_back(row["id"], row["run_id"], row["claim_token"], why="released")
+
+
+def hint(run_ids: Iterable[str]) -> None:
+    """Somebody says that these runs stop; of those that we work for, :func:`look` asks."""
+    with _lock:
+        ours = {str(one.claim.run_id) for one in _held.values()}
+        _hinted.update(ours.intersection(run_ids))
+
+
+def look() -> None:
+    """An early heartbeat for the runs that were hinted at.  No hint, no query."""
+    with _lock:
+        runs = set(_hinted)
+        _hinted.clear()
+    if runs:
+        _ask([one for one in held() if str(one.claim.run_id) in runs])
+
+
+def cut_off() -> None:
+    """End the calls on the event loop of runs that stop, once they had time to end by themselves."""
+    for one in held():
+        if time.monotonic() >= one.cancelled_at + CUT_AFTER_S and not one.stop.is_set:
+            one.stop.set()
+
+
+def _ask(some: Sequence[Held]) -> None:
+    due = [one for one in some if not one.lost and not one.is_late()]
+    if not due:
+        return
+    asked_at = time.monotonic()
+    kept = claims.heartbeat([(one.claim.id, one.claim.claim_token) for one in due])
+    for one in due:
+        _told(one, kept.get(one.claim.claim_token), asked_at)
 
 
 def _told(one: Held, beat: claims.Beat | None, asked_at: float) -> None:
@@ -129,7 +165,8 @@ def _told(one: Held, beat: claims.Beat | None, asked_at: float) -> None:
             one.lost = True
             logger.warning("step %s of run %s was taken from us", one.claim.key, one.claim.run_id)
     else:
-        one.cancelled = one.cancelled or beat.cancelled
+        if beat.cancelled and not one.cancelled:
+            one.cancelled, one.cancelled_at = True, time.monotonic()
         one.renewed_at = asked_at if beat.renewed else one.renewed_at
     if one.context is not None:
         one.context.cancelled = one.cancelled or one.lost

@@ -13,6 +13,7 @@ from agentsys.core import loop
 from agentsys.core.errors import (
     AgentSysError,
     OutcomeUnknown,
+    StepCancelled,
     StepTimeout,
     ToolArgumentsInvalid,
     ToolFailed,
@@ -30,12 +31,13 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
     """Call a tool and return its output as plain JSON values.
 
     A ``def`` runs on the calling thread, whose deadline the caller watches; an ``async def`` on the
-    process's loop, cancelled at the deadline.  The lease of a tool whose call must not be repeated (unsafe,
-    verifiable) is asked for right before.
+    process's loop, cancelled at the deadline or when the run is stopped.  The lease of a tool whose call
+    must not be repeated (unsafe, verifiable) is asked for right before.
 
     Raises:
         ToolArgumentsInvalid: the arguments do not fit; ``errors`` in its data lists every fault.
         StepTimeout: an asynchronous tool took longer than its time.
+        StepCancelled: it was ended because the run was stopped.
         OutcomeUnknown: such a call was cut off; it may have happened and must not be repeated.
         ToolOutputTooLarge: more than settings.MAX_OUTPUT_BYTES.
         ToolFailed: the tool raised something unexpected; the log has it, the message has no details.
@@ -47,9 +49,10 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
     try:
         output = _call(spec, checked, ctx)
         return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
-    except StepTimeout as error:
+    except (StepTimeout, StepCancelled) as error:
         if not spec.repeatable:
-            raise OutcomeUnknown(f"{spec.name} was cut off after its time.", tool=spec.name) from error
+            when = "after its time" if isinstance(error, StepTimeout) else "because the run was stopped"
+            raise OutcomeUnknown(f"{spec.name} was cut off {when}.", tool=spec.name) from error
         raise
     except AgentSysError:
         raise

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentsys.core import loop
-from agentsys.core.errors import StepTimeout
+from agentsys.core.errors import StepCancelled, StepTimeout
 
 
 async def _loop_of() -> asyncio.AbstractEventLoop:
@@ -129,3 +129,60 @@ def test_a_thousand_calls_wait_at_the_same_time():
     futures = [loop.submit(arrive()) for _ in range(1_000)]
 
     assert sum(future.result(20) for future in futures) == 1_000
+
+
+def _stopped_once_it_runs(stop, coroutine_of):
+    """What a covered call raises when its stop is set from another thread in the middle of it."""
+    running = threading.Event()
+    setter = threading.Thread(target=lambda: running.wait(5) and stop.set())
+    setter.start()
+    try:
+        with stop.covering():
+            return loop.run(coroutine_of(running), timeout_s=30)
+    finally:
+        setter.join()
+
+
+def test_a_stop_ends_the_call_under_way_and_those_that_come_later():
+    stop, ended = loop.Stop(), threading.Event()
+
+    async def forever(running):
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    begun = time.monotonic()
+    with pytest.raises(StepCancelled):
+        _stopped_once_it_runs(stop, forever)
+    assert ended.wait(5)
+    with pytest.raises(StepCancelled), stop.covering():
+        loop.run(asyncio.sleep(30), timeout_s=60)
+    assert time.monotonic() - begun < 10
+
+    assert loop.run(asyncio.sleep(0, "not covered any more"), timeout_s=5) == "not covered any more"
+
+
+def test_a_stop_ends_only_the_calls_of_its_own_thread():
+    ours, theirs = loop.Stop(), loop.Stop()
+
+    def wait_under(stop):
+        with stop.covering():
+            return loop.run(asyncio.sleep(0.3, "done"), timeout_s=5)
+
+    with ThreadPoolExecutor(2) as pool:
+        mine, other = pool.submit(wait_under, ours), pool.submit(wait_under, theirs)
+        ours.set()
+        with pytest.raises(StepCancelled):
+            mine.result(5)
+        assert other.result(5) == "done"
+
+
+def test_a_call_that_was_done_before_its_stop_keeps_its_result():
+    stop = loop.Stop()
+    with stop.covering():
+        result = loop.run(asyncio.sleep(0, "done"), timeout_s=5)
+    stop.set()
+
+    assert result == "done"

@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+from agentsys.core import http
 from agentsys.tools import ToolContext, tool
 
 PATIENCE_S = 60.0
@@ -44,6 +45,23 @@ def hang_far(seconds: float = 60.0) -> str:
     """Sleep past every deadline in a thread."""
     time.sleep(seconds)
     return "woke up"
+
+
+@tool(effect="pure", lane="compute", name="probe.patient", timeout_s=60)
+def patient(ctx: ToolContext, folder: str) -> str:
+    """Work until told to stop."""
+    place = Path(folder)
+    (place / f"call-{ctx.step_key}-{os.getpid()}").touch()
+    end = time.monotonic() + PATIENCE_S
+    while not ctx.cancelled and time.monotonic() < end:
+        time.sleep(0.02)
+    return "told" if ctx.cancelled else "never told"
+
+
+@tool(effect="unsafe", lane="network", name="probe.order", timeout_s=60)
+async def order(url: str) -> int:
+    """Do what may not be done twice, at a server that takes its time."""
+    return (await http.request("POST", url, content=b"{}")).status
 
 
 @tool(effect="pure", lane="compute", name="probe.grab", timeout_s=60)
