@@ -54,6 +54,7 @@ class Attempt:
         self.held, self._observer = held, observer
         self._info = _info(held.claim)
         self.runtime_s = 0.0
+        self._is_over = False
 
     def do(self) -> Result | None:
         """The result that is still to be recorded; None: all that came of it is."""
@@ -73,6 +74,9 @@ class Attempt:
         except Exception as error:
             self.runtime_s = time.monotonic() - begun
             self.failed(error)
+        except BaseException:  # the thread ends
+            self.abandon()
+            raise
         else:
             self._over(ok=True, text=_short(outcome))
         return None
@@ -92,10 +96,17 @@ class Attempt:
             self._over(ok=False, text=f"{'fenced' if fenced else error.code}: {error.message}"[:500])
         dispatch.wake(lanes)
 
+    def abandon(self) -> None:
+        """Nothing will be recorded by us; of no effect on an attempt that is over."""
+        self._over(ok=False, text="abandoned: its worker could not record it")
+
     def _name(self) -> tuple[str, object]:
         return self.held.claim.key, self.held.claim.run_id
 
     def _over(self, *, ok: bool, text: str) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
         leases.drop(self.held)
         self._observer.ended(self._info, ok=ok, result=text, runtime_s=self.runtime_s)
 
@@ -134,6 +145,11 @@ def _fenced(claim: Claim, error: LeaseLost) -> Sequence[str]:
     logger.warning(
         "attempt %d of step %s of run %s was fenced: %s", claim.attempt, claim.key, claim.run_id, error.message
     )
+    return give_back(claim)
+
+
+def give_back(claim: Claim) -> Sequence[str]:
+    """Let the next have a claim, uncharged; the lanes to ring."""
     try:
         return moves.give_back(claim.id, claim.run_id, claim.claim_token, why="released")
     except NotFound:  # deleted

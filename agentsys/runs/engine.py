@@ -3,16 +3,16 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from agentsys.core import db
 from agentsys.core.errors import LeaseLost
 
 from . import dispatch, leases
-from .attempts import Attempt, Observer
+from .attempts import Attempt, Observer, give_back
 from .leases import Held
-from .store import children, claims, complete, moves
+from .store import children, claims, complete
 from .store.claims import Claim, Completion, Result
 
 #: Steps that take no longer than this on average share their claims and commits with those of other runs.
@@ -96,6 +96,9 @@ class _Turn:
 
     def attempt(self, held: Held) -> None:
         """Do a claim, and record what came of it unless it may wait for others."""
+        if held.lost or held.cancelled:  # while it waited for its turn
+            _give_back([held])
+            return
         attempt = Attempt(held, self._observer)
         result = attempt.do()
         self.count += 1
@@ -115,26 +118,24 @@ class _Turn:
             waiting, done = list(self._todo), self._done
             self._todo.clear()
             self._done = []
-        for held in waiting:
-            leases.drop(held)
-        for held in waiting:
-            dispatch.wake(moves.give_back(held.claim.id, held.claim.run_id, held.claim.claim_token, why="released"))
         _record(done, claim_next=0)
+        _give_back(waiting)
 
     def let_go(self) -> None:
         """Hold nothing any more.  Something is left only where the turn ended by an outage: others find it."""
         with self._lock:
-            left = [*self._todo, *(attempt.held for attempt, _ in self._done)]
+            waiting, done = list(self._todo), self._done
             self._todo.clear()
             self._done = []
-        for held in left:
+        for held in waiting:
             leases.drop(held)
+        _abandon(done)
 
     def _top_up(self) -> None:
         room, now = self._size - len(self._todo) - len(self._done), time.monotonic()
         if room <= 0 or (self._todo and now < self._dry_until):
             return
-        found = claims.claim_some(self._lane, owner=self._owner, limit=room, patient=not self._todo)
+        found = claims.claim_some(self._lane, owner=self._owner, limit=room, alone=not self._todo)
         if len(found) < room:
             self._dry_until = now + DRY_S
         self._hold(found)
@@ -165,8 +166,14 @@ def _record(done: list[_Done], *, claim_next: int) -> list[Claim]:
 
     What one of them meets in the database does not keep the others from it.
     """
-    if not done:
-        return []
+    try:
+        return _recorded_all(done, claim_next) if done else []
+    except BaseException:
+        _abandon(done)
+        raise
+
+
+def _recorded_all(done: list[_Done], claim_next: int) -> list[Claim]:
     try:
         with db.lent():
             given = [(attempt.held.claim, result) for attempt, result in done]
@@ -189,3 +196,16 @@ def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Claim | None:
     if outcome.parent_step is not None:
         dispatch.wake(children.take_over(outcome.parent_step))
     return outcome.next
+
+
+def _abandon(done: list[_Done]) -> None:
+    for attempt, _ in done:
+        attempt.abandon()
+
+
+def _give_back(waiting: Sequence[Held]) -> None:
+    """Claims that have not begun; those that cannot be given back now are found as held by nobody."""
+    for held in waiting:
+        leases.drop(held)
+    for held in waiting:
+        dispatch.wake(give_back(held.claim))

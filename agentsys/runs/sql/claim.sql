@@ -2,7 +2,8 @@
 -- ready -> running for up to so many steps, one of a run.  Locks steps and their runs together and waits for none,
 -- so it cannot deadlock with the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP
 -- LOCKED twice; one lane by equality lets the index give the order.  The run first: a busy one then costs its steps
--- no lock.  A step that was there when a worker died is claimed alone: else its next death would count for others.
+-- no lock.  A step that was there when a worker died is claimed alone, and by who holds no other claim (alone): else
+-- its next death would count for others.
 -- The events and the run's first move go along.
 WITH c AS MATERIALIZED (
     SELECT s.id, s.fair_key, s.crashes, r.id AS run_id, r.status AS run_status
@@ -22,7 +23,7 @@ WITH c AS MATERIALIZED (
            lease_owner = %(owner)s, lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
            claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
       FROM turn
-     WHERE s.id = turn.id AND s.status = 'ready' AND (turn.n = 1 OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
+     WHERE s.id = turn.id AND s.status = 'ready' AND ((turn.n = 1 AND %(alone)s) OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
     RETURNING s.*
 ), run AS (
     UPDATE runs_run r

@@ -99,32 +99,35 @@ def claim(lane: str, *, owner: str) -> Claim | None:
     return found[0] if found else None
 
 
-def claim_some(lane: str, *, owner: str, limit: int, patient: bool = True) -> list[Claim]:
+def claim_some(lane: str, *, owner: str, limit: int, alone: bool = True) -> list[Claim]:
     """:func:`claim` for up to ``limit`` steps whose turn it is, each of another run.
 
     One statement, one commit.  When the answer is lost with its connection, the tokens find the claims.
-    Where all that is ready belongs to runs that are busy this moment, a ``patient`` caller tries again a few times.
+
+    Args:
+        alone: the caller holds no other claim.  It tries again a few times where all that is ready belongs to runs
+            that are busy this moment; and only it gets a step that was there when a worker died.
     """
     for _ in range(BUSY_TRIES):
-        found = _claim_once(lane, owner, limit)
-        if found or not patient or db.row(SQL["is_ready"], lane=lane) is None:
+        found = _claim_once(lane, owner, limit, alone)
+        if found or not alone or db.row(SQL["is_ready"], lane=lane) is None:
             return found
         time.sleep(random.uniform(0.002, 0.02))
     return []
 
 
-def _claim_once(lane: str, owner: str, limit: int) -> list[Claim]:
+def _claim_once(lane: str, owner: str, limit: int, alone: bool) -> list[Claim]:
     tokens = [uuid.uuid4() for _ in range(limit)]
     try:
-        rows = _claim(lane, owner, tokens)
+        rows = _claim(tokens, lane=lane, owner=owner, alone=alone)
     except (OperationalError, InterfaceError):
         rows = db.persistent(lambda: _claimed(tokens), for_s=settings.LEASE_S / 3)
     return [from_row(row) for row in rows]
 
 
-def _claim(lane: str, owner: str, tokens: list[UUID]) -> list[db.Row]:
-    params = {"lane": lane, "owner": owner, "tokens": tokens, "limit": len(tokens), "lease_s": settings.LEASE_S}
-    return db.retrying(lambda: db.rows(SQL["claim"], **params))
+def _claim(tokens: list[UUID], **how: Any) -> list[db.Row]:
+    values = {"tokens": tokens, "limit": len(tokens), "lease_s": settings.LEASE_S, **how}
+    return db.retrying(lambda: db.rows(SQL["claim"], **values))
 
 
 def _claimed(tokens: list[UUID]) -> list[db.Row]:
