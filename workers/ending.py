@@ -5,8 +5,10 @@ import faulthandler
 import logging
 import mmap
 import os
+import signal
 import threading
 import time
+from collections.abc import Callable
 
 from django.conf import settings
 from django.db import Error
@@ -17,6 +19,8 @@ from agentsys.runs import leases
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
+#: An idle child that nobody has ended by then after a stop ends itself.
+IDLE_S = 1.0
 RELEASE_S = 2.0
 #: After DRAIN_S and this the main process is ended whatever it waits for.
 SPARE_S = RELEASE_S + 2.0
@@ -36,8 +40,13 @@ class StopFlag:
 
 
 def arm_last_resort() -> None:
-    """End this process in DRAIN_S + SPARE_S, and write where it hung.  May be called by a signal handler."""
-    faulthandler.dump_traceback_later(settings.DRAIN_S + SPARE_S, exit=True)
+    """End this process in DRAIN_S + SPARE_S, and write where it hung.  May be called by a signal handler.
+
+    By the kernel's timer, which a fork leaves behind.  faulthandler's own leaves its lock instead: a child that was
+    forked after it was set hung at its first use of it.
+    """
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.setitimer(signal.ITIMER_REAL, settings.DRAIN_S + SPARE_S)
 
 
 class Watch(threading.Thread):
@@ -57,24 +66,31 @@ class Watch(threading.Thread):
         while not self._flag.is_up():
             faulthandler.dump_traceback_later(settings.LEASE_S, exit=True)
             time.sleep(min(1.0, settings.LEASE_S / 4))
-        arm_last_resort()  # there is one timer a process, and it has just been ours
+        faulthandler.cancel_dump_traceback_later()
+        arm_last_resort()
 
 
 class Guard(threading.Thread):
     """Gives steps DRAIN_S once the flag is up, then gives them back uncharged and ends the process.
 
-    A process whose steps end in time is gone before.  The database is used in the last two seconds
-    only, from yet another thread, so that one that hangs cannot keep the process alive.
+    A process whose steps end in time is gone before: because Celery tells it to, or else, where it has nothing to
+    do, by itself.  A stop that reaches a prefork worker before it is ready lets Celery's main process wait for
+    children that it never tells.  The database is used in the last two seconds only, from yet another thread, so
+    that one that hangs cannot keep the process alive.
     """
 
-    def __init__(self, flag: StopFlag) -> None:
+    def __init__(self, flag: StopFlag, *, leave: Callable[[], object] = lambda: None) -> None:
+        """``leave`` is called once a second; it ends the process in good order where that is idle."""
         super().__init__(name="guard", daemon=True)
-        self._flag = flag
+        self._flag, self._leave = flag, leave
 
     def run(self) -> None:
         while not self._flag.is_up():
             time.sleep(POLL_S)
-        time.sleep(settings.DRAIN_S)
+        end = time.monotonic() + settings.DRAIN_S
+        while (left_s := end - time.monotonic()) > 0:
+            time.sleep(min(IDLE_S, left_s))
+            self._leave()
         logger.warning("steps are still under way %.0f s after the stop; they are given back", settings.DRAIN_S)
         release()
         os._exit(0)

@@ -70,7 +70,8 @@ class Process:
         )
         self._heartbeat = Heartbeat(self._end, bearable=0 if plan.prefork else plan.slots - 1)
         self._stops = hints.Listener((STOPPING,), lambda _, runs: leases.hint(runs))
-        self._guard, self._watch = ending.Guard(flag), ending.Watch(flag)
+        self._guard = ending.Guard(flag, leave=self._leave) if plan.prefork else ending.Guard(flag)
+        self._watch = ending.Watch(flag)
 
     def start(self) -> None:
         for thread in (self._watch, self._events, self._heartbeat, self._housekeeper, self._stops, self._guard):
@@ -82,6 +83,11 @@ class Process:
         self._stops.close()
         self._heartbeat.close()
         self._events.close()
+
+    def _leave(self) -> None:
+        if not self.slices.busy:
+            self.close()
+            os._exit(0)
 
     def _end(self) -> None:
         """End this process: steps of it hang, and a thread cannot be stopped otherwise.

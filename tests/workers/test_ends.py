@@ -11,7 +11,7 @@ from django.db import connection
 from agentsys.infrastructure.models import Worker as WorkerRow
 from agentsys.infrastructure.processes import wait_until
 from agentsys.runs.models import Step
-from tests.workers.conftest import ended
+from tests.workers.conftest import LiveWorker, ended
 
 pytestmark = [pytest.mark.processes, pytest.mark.chaos, pytest.mark.usefixtures("ring")]
 
@@ -41,6 +41,21 @@ def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, t
     run.refresh_from_db()
     steps = {step.key: (step.status, step.attempt) for step in run.steps.all()}
     assert steps == {"a": ("succeeded", 1), "b": ("ready", 0)}
+
+
+@pytest.mark.parametrize("children", [1, 2, 3, 4])
+def test_a_stop_while_a_pools_children_are_made_is_no_long_wait(doorbell, folder, transactional_db, children):
+    """A child that is forked after the stop must not hang, nor wait for a word that Celery never gives it."""
+    patience = {"AGENTSYS_DRAIN_S": "60"}
+    worker = LiveWorker("compute", redis_url=doorbell.url, data_dir=folder, slots=6, env=patience)
+    worker.start()
+    try:
+        assert wait_until(lambda: len(worker.children()) >= children, timeout_s=30, every_s=0.001)
+        worker.send(signal.SIGTERM)
+
+        assert worker.wait(timeout_s=20), worker.log_text()
+    finally:
+        worker.kill()
 
 
 @pytest.mark.parametrize(("lane", "tool"), LANES)
