@@ -4,9 +4,10 @@
 -- LOCKED twice; one lane by equality lets the index give the order.  The run first: a busy one then costs its steps
 -- no lock.  A step that was there when a worker died is claimed alone, and by who holds no other claim (alone): else
 -- its next death would count for others.
--- The events and the run's first move go along.
+-- The updates name the status as it was locked, and the keys once more: by 'ready' the planner would join all that is
+-- ready, as long as it believes that little is.  The events and the run's first move go along.
 WITH c AS MATERIALIZED (
-    SELECT s.id, s.fair_key, s.crashes, r.id AS run_id, r.status AS run_status
+    SELECT s.id, s.status, s.fair_key, s.crashes, r.id AS run_id, r.status AS run_status
       FROM runs_step s JOIN runs_run r ON r.id = s.run_id
      WHERE s.status = 'ready' AND s.lane = %(lane)s
      ORDER BY s.fair_key
@@ -23,7 +24,7 @@ WITH c AS MATERIALIZED (
            lease_owner = %(owner)s, lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
            claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
       FROM turn
-     WHERE s.id = turn.id AND s.status = 'ready' AND ((turn.n = 1 AND %(alone)s) OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
+     WHERE s.id = turn.id AND s.status = turn.status AND ((turn.n = 1 AND %(alone)s) OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
     RETURNING s.*
 ), run AS (
     UPDATE runs_run r
@@ -32,7 +33,7 @@ WITH c AS MATERIALIZED (
            reason = CASE WHEN turn.run_status = 'queued' THEN '' ELSE r.reason END,
            started_at = coalesce(r.started_at, clock_timestamp())
       FROM turn JOIN step ON step.id = turn.id
-     WHERE r.id = turn.run_id
+     WHERE r.id = turn.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM turn))
     RETURNING r.id, r.event_seq, r.open_steps, r.plan_version, turn.run_status
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)

@@ -5,7 +5,8 @@
 -- be older than those locks, so everything is decided from columns of the rows it updates; plan_version guards
 -- the edges (whoever adds steps raises it), "last" guards the result that the caller computed.  A run that is
 -- missing from the answer: its guards failed, see completion_state.
--- LIMIT tells the planner how few there are, LATERAL keeps it to the index.
+-- LIMIT tells the planner how few there are; LATERAL and the arrays keep it to the indexes, also where a plan made
+-- for small tables meets large ones.
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(given)s::jsonb) AS g(
            run_id uuid, step_id bigint, token uuid, plan_version int, last boolean, next_token uuid, output jsonb,
@@ -23,7 +24,8 @@ WITH given AS MATERIALIZED (
        SET status = 'succeeded', reason = '', output = run.output, usage = run.usage, error = NULL,
            lease_expires_at = NULL, finished_at = clock_timestamp()
       FROM run
-     WHERE s.id = run.step_id AND s.run_id = run.run_id AND s.claim_token = run.token AND s.status = 'running'
+     WHERE s.id = run.step_id AND s.id = ANY (ARRAY(SELECT step_id FROM run))
+       AND s.run_id = run.run_id AND s.claim_token = run.token AND s.status = 'running'
     RETURNING s.id, s.run_id, s.workspace_id, s.key, s.kind, s.attempt, s.claim_token, s.lease_owner, s.claimed_at
 ), pick AS MATERIALIZED (
     SELECT DISTINCT ON (run.run_id) k.id, run.next_token
@@ -44,7 +46,8 @@ WITH given AS MATERIALIZED (
                                    THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
            claimed_at = CASE WHEN c.deps_left = 1 AND pick.id IS NOT NULL THEN clock_timestamp() END,
            started_at = CASE WHEN c.deps_left = 1 AND pick.id IS NOT NULL THEN clock_timestamp() END
-      FROM done JOIN run ON run.run_id = done.run_id JOIN runs_stepedge e ON e.parent_id = done.id
+      FROM done JOIN run ON run.run_id = done.run_id JOIN runs_stepedge e
+        ON e.parent_id = done.id AND e.parent_id = ANY (ARRAY(SELECT step_id FROM run))
       LEFT JOIN pick ON pick.id = e.child_id
      WHERE c.id = e.child_id AND c.status = 'blocked'
     RETURNING c.status, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
