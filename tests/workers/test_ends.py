@@ -85,6 +85,26 @@ def test_sigterm_ends_a_worker_while_redis_is_away(start, doorbell):
     assert WorkerRow.objects.count() == 0
 
 
+@pytest.mark.parametrize("moment", ["its children are there", "one of them works", "it works"])
+def test_sigterm_in_the_middle_of_a_start_ends_the_worker_as_soon(transactional_db, doorbell, folder, moment):
+    drain_s = 20
+    worker = LiveWorker(
+        "compute", redis_url=doorbell.url, data_dir=folder, slots=2, env={"AGENTSYS_DRAIN_S": str(drain_s)}
+    )
+
+    def works() -> bool:
+        return any(child.num_threads() > 3 for child in worker.children())
+
+    reached = {"its children are there": worker.children, "one of them works": works, "it works": worker.registered}
+    worker.start()
+    assert wait_until(reached[moment], timeout_s=30, every_s=0.005)
+
+    worker.send(signal.SIGTERM)
+
+    assert worker.wait(timeout_s=drain_s / 2), worker.last_words()
+    worker.kill()
+
+
 def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit, held):
     worker = start("compute", slots=2)
     run = submit([held.step()])
