@@ -35,7 +35,7 @@ class Worker:
 
     def claim(self, lane: str, limit: int) -> None:
         if len(self.jobs) < 8:
-            self.jobs += map(Job, claims.claim_some(lane, owner=self.name, limit=limit, patient=False))
+            self.jobs += map(Job, claims.claim_some(lane, owner=self.name, limit=limit, alone=not self.jobs))
 
     def begin(self) -> None:
         """The gate, the question, the timer: all that comes before a tool is called."""
