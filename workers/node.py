@@ -122,9 +122,7 @@ class Node:
 
     def child_starts(self, **_: Any) -> None:
         if self.flag.is_up():
-            # The main process has been told to end while it was still forking.  Its last resort was armed by then:
-            # here faulthandler would wait for a thread that no fork takes along, for ever and with the GIL.
-            os._exit(0)
+            os._exit(0)  # the main process was told to end while it was still forking: it has nothing for us
         # A stop that is sent to the whole process group is the main process's to handle.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._start()

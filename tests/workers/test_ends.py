@@ -43,21 +43,6 @@ def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, t
     assert steps == {"a": ("succeeded", 1), "b": ("ready", 0)}
 
 
-@pytest.mark.parametrize("children", [1, 2, 3, 4])
-def test_a_stop_while_a_pools_children_are_made_is_no_long_wait(doorbell, folder, transactional_db, children):
-    """A child that is forked after the stop must not hang, nor wait for a word that Celery never gives it."""
-    patience = {"AGENTSYS_DRAIN_S": "60"}
-    worker = LiveWorker("compute", redis_url=doorbell.url, data_dir=folder, slots=6, env=patience)
-    worker.start()
-    try:
-        assert wait_until(lambda: len(worker.children()) >= children, timeout_s=30, every_s=0.001)
-        worker.send(signal.SIGTERM)
-
-        assert worker.wait(timeout_s=20), worker.log_text()
-    finally:
-        worker.kill()
-
-
 @pytest.mark.parametrize(("lane", "tool"), LANES)
 def test_a_step_that_does_not_end_in_time_goes_back_uncharged(start, submit, held, lane, tool):
     worker = start(lane, slots=1)
