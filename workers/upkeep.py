@@ -157,11 +157,13 @@ class Housekeeper(Loop):
         self._sweeper: Sweeper | None = None
         self._lost = lost
         self._rolled_up_at = 0.0
+        self._resigned = False
 
     def tick(self) -> None:
-        self.safely(engine.relieve)
+        self.safely(engine.relieve)  # to the very end: what waits for a slow step is others' to do, or recorded
         if self._is_stopping():
             self._resign()
+            close_old_connections()
             return
         if self._polling.won():
             self.safely(self._row.tell)
@@ -180,7 +182,9 @@ class Housekeeper(Loop):
 
     def _resign(self) -> None:
         """This process ends: others poll and sweep from now on."""
-        self.close()
+        if self._resigned:
+            return
+        self._resigned = True
         self._sweeping.resign()
         if self._polling.won():
             self._polling.resign()

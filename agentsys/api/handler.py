@@ -77,10 +77,15 @@ class Handler(ASGIHandler):
             try:
                 await asyncio.wait((gone, sending), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (gone, sending):
-                    task.cancel()
-                with suppress(asyncio.CancelledError, RequestAborted):
-                    await gone
-                with suppress(asyncio.CancelledError):
-                    await sending
-                await sync_to_async(response.close)()
+                try:
+                    await _ended(gone)
+                    await _ended(sending)
+                finally:
+                    await sync_to_async(response.close)()
+
+
+async def _ended(task: "asyncio.Future[None]") -> None:
+    """Cancel it and wait; raises what it has failed with."""
+    task.cancel()
+    with suppress(asyncio.CancelledError, RequestAborted):
+        await task

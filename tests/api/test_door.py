@@ -1,4 +1,4 @@
-"""The ASGI door: no body larger than the limit gets past it, whatever the client says of its length."""
+"""The ASGI door: no body larger than the limit gets past it, and a stream is closed however it ends."""
 
 import asyncio
 import json
@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
+from django.http import StreamingHttpResponse
 
 from agentsys.api.bodies import LimitedBodies
+from agentsys.api.handler import Handler
 
 LIMIT = 10
 
@@ -69,3 +71,24 @@ def test_a_body_over_the_limit_is_refused_as_soon_as_it_is_known(parts: list[byt
 def test_a_body_of_exactly_the_limit_is_taken() -> None:
     assert ask([b"x" * LIMIT])[0] == 200
     assert ask([b"x" * LIMIT], length="10")[0] == 200
+
+
+@pytest.mark.parametrize("when", ["the content fails", "the client is gone as it is sent to"])
+def test_a_stream_is_closed_however_it_ends(when: str) -> None:
+    async def content() -> Any:
+        yield b"one"
+        if when == "the content fails":
+            raise ValueError("no more")
+        yield b"two"
+
+    async def send(message: Any) -> None:
+        if when != "the content fails" and message.get("body") == b"two":
+            raise OSError("the client is gone")
+
+    async def run() -> StreamingHttpResponse:
+        response = StreamingHttpResponse(content())
+        with pytest.raises((ValueError, OSError)):
+            await Handler()._stream(response, asyncio.Event().wait, send)  # type: ignore[arg-type]
+        return response
+
+    assert asyncio.run(run()).closed

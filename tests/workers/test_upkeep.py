@@ -7,8 +7,10 @@ import pytest
 from agentsys.core import procs
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.processes import wait_until
+from agentsys.runs import engine, handlers, leases
 from agentsys.runs.store.claims import claim
 from tests.support.rows import expire, sql
+from tests.support.threads import background, until
 from tests.support.worker import statuses
 from workers.election import Election
 from workers.roster import WorkerRow
@@ -41,16 +43,20 @@ def slices():
     made.go.set()
 
 
-@pytest.fixture
-def housekeeper(slices, tmp_path):
-    made = Housekeeper(
+def housekeeper_of(slices, tmp_path, *, is_stopping=lambda: False):
+    return Housekeeper(
         slices,
         row=WorkerRow("compute", pid=procs.parse(procs.own_name()).pid, slots=SLOTS),
         slots=SLOTS,
         polling=Election(tmp_path / "poll"),
         sweeping=Election(tmp_path / "sweep"),
-        is_stopping=lambda: False,
+        is_stopping=is_stopping,
     )
+
+
+@pytest.fixture
+def housekeeper(slices, tmp_path):
+    made = housekeeper_of(slices, tmp_path)
     yield made
     slices.go.set()
     made.finish()
@@ -84,3 +90,32 @@ def test_whatever_fails_beside_the_sweeper_does_not_end_reaping(submit, housekee
         return statuses(run) == {"a": "ready"}
 
     assert wait_until(reaped, timeout_s=10)
+
+
+def test_a_process_that_ends_goes_on_to_let_nothing_wait_for_a_slow_step(submit, slices, tmp_path, worker, monkeypatch):
+    for name in ("LINGER_S", "QUICK_S"):
+        monkeypatch.setattr(engine, name, 60.0)
+    monkeypatch.setattr(Housekeeper, "every_s", 0.05)
+    for _ in range(15):
+        submit([{"key": "a", "tool": "test.echo"}])
+    go, begun, real = threading.Event(), [], handlers.HANDLERS["tool"]
+
+    def handler(held):
+        begun.append(held)
+        assert len(begun) != 10 or go.wait(30)  # of a batch of eight it is the third
+        return real(held)
+
+    monkeypatch.setitem(handlers.HANDLERS, "tool", handler)
+    ending = housekeeper_of(slices, tmp_path, is_stopping=lambda: True)
+    ending.start()
+    with background() as start:
+        drained = start(lambda: worker.drain("compute"))
+        try:
+            until(lambda: len(begun) == 10 and len(leases.held()) == 1)
+        finally:
+            go.set()
+        drained.result()
+    ending.finish()
+    ending.join(10)
+
+    assert not ending.is_alive()
