@@ -13,13 +13,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
 
     _connection_pools: dict[str, Pool]
 
-    def get_connection_params(self) -> dict[str, Any]:
-        """Asked for at each use; where there is a pool already, it knows them, and making them is not cheap."""
-        if self.alias in self._connection_pools and self.settings_dict["OPTIONS"].get("pool"):
-            return {}
-        made: dict[str, Any] = super().get_connection_params()
-        return made
-
     @property
     def pool(self) -> Pool | None:
         """As Django 5.2's, which cannot be told of another class of pool."""
