@@ -112,6 +112,12 @@ def _seconds(piece: str, size: int) -> float:
     return time.process_time() - start
 
 
+@pytest.mark.parametrize("number", ["9" * 301, "9" * 15_000, "1." + "0" * 301, "10e999", "1e" + "9" * 400])
+@pytest.mark.parametrize("goal", ["compute {}", "compute 1 + {}", "list the top {} terms of 'a b'", "wait {} seconds"])
+def test_a_number_that_is_too_long_is_refused_and_not_cut(goal: str, number: str) -> None:
+    assert plan_or_refusal(goal.format(number)) is None
+
+
 def test_a_plan_is_no_longer_than_allowed() -> None:
     with pytest.raises(GoalNotPlannable, match="more than 5 steps"):
         offline.ask("plan", goal="fetch http://127.0.0.1/ and " * 10, max_steps=5)

@@ -42,7 +42,8 @@ _CHUNK = re.compile(r"(?:\.{1,2}/|/(?=\w))?[\w~][\w~.@/+-]{0,254}")
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:?\d\d)?)?(?!\w)")
 _ZONE = re.compile(r"(?:[A-Z][A-Za-z]+(?:/[A-Z][A-Za-z_]+){1,2}|UTC|GMT)(?!\w)")
-_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,300})(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?(?!\d)")
+_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3}){1,9}|\d{1,300})(?:\.\d{1,300})?(?:[eE][+-]?\d{1,3})?(?!\d|\.\d{300})")
+_DIGITS = re.compile(r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?")
 _WORD = re.compile(r"[^\W\d]\w*(?:['’-][^\W\d]\w*)*(?:\.[^\W\d]\w*)*")  # noqa: RUF001
 #: "Python: sorted([3, 1, 2])": code without quotes goes on to the end of the line, to ", then" or "and write …".
 _BARE_CODE = re.compile(
@@ -163,12 +164,17 @@ class _Lexer:
 
     def _number(self, at: int) -> Token | None:
         if not (found := _NUMBER.match(self.text, at)):
-            return None
+            return self._too_long(at)
         digits = found[0].replace(",", "")
         value = float(digits) if set(digits) & set(".eE") else int(digits)
         if value == float("inf"):
-            return None
+            return self._too_long(at)
         return Token("number", digits, at, found.end(), (value,))
+
+    def _too_long(self, at: int) -> Token | None:
+        """Digits that are no number we could take whole: a word that nothing knows, never a part of them."""
+        found = _DIGITS.match(self.text, at)
+        return Token("word", found[0], at, found.end(), raw=found[0]) if found else None
 
     def _word(self, at: int) -> Token | None:
         if code := _BARE_CODE.match(self.text, at):
