@@ -62,13 +62,13 @@ def read(name: FileName, ctx: ToolContext) -> FileText:
     ),
 )
 def write(
-    name: Annotated[FileName, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+(/[^/\\\x00-\x1f\x7f]+)*$")],
+    name: Annotated[FileName, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$")],
     text: Text,
     ctx: ToolContext,
 ) -> FileInfo:
     """Write a text to one of this run's files; a file of that name is replaced."""
-    if {".", ".."} & set(name.split("/")):
-        raise ToolFailed("A file's name may not have . or .. as a part.", file=name)
+    if name in {".", ".."}:
+        raise ToolFailed("A file needs a name other than . and ..", file=name)
     content = text.encode("utf-8", "replace")
     ctx.files.write(name, content)
     return FileInfo(name=name, size=len(content))

@@ -7,15 +7,15 @@ from agentsys.core.errors import NotFound, ToolArgumentsInvalid, ToolFailed, Too
 
 def test_what_is_written_is_listed_and_read(call, files):
     assert call("files.list") == {"files": [], "count": 0}
-    assert call("files.write", name="notes/a.md", text="grüße") == {"name": "notes/a.md", "size": 7}
+    assert call("files.write", name="notes.md", text="grüße") == {"name": "notes.md", "size": 7}
     call("files.write", name="b.txt", text="old")
     call("files.write", name="b.txt", text="new")
 
     assert call("files.list") == {
-        "files": [{"name": "b.txt", "size": 3}, {"name": "notes/a.md", "size": 7}],
+        "files": [{"name": "b.txt", "size": 3}, {"name": "notes.md", "size": 7}],
         "count": 2,
     }
-    assert call("files.read", name="notes/a.md") == {"name": "notes/a.md", "size": 7, "text": "grüße"}
+    assert call("files.read", name="notes.md") == {"name": "notes.md", "size": 7, "text": "grüße"}
     assert files.contents["b.txt"] == b"new"
 
 
@@ -48,6 +48,7 @@ def test_what_is_no_text_or_too_large_is_not_read(call, files):
         "a/./b",
         ".",
         "..",
+        "a/b",
         "a//b",
         "a/",
         "a\\b",
