@@ -8,6 +8,7 @@ import difflib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +34,7 @@ BARE = {
 PREFIX = "AGENTSYS_"
 #: Read by the Makefile or a tool and not by the settings; not a typing mistake.
 FOREIGN = {"AGENTSYS_ENV_FILE"}
+_HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
 #: A heartbeat interval that is a greater share of the lease would lose it to a single late one.
 MOST_OF_LEASE = 0.4
 
@@ -58,7 +60,7 @@ class Environment(BaseModel):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
     flower_url: str = ""
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     metrics_token: str = ""
 
     model: str = "offline"
@@ -96,6 +98,20 @@ class Environment(BaseModel):
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _in_capitals(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("http_allow")
+    @classmethod
+    def _host_and_port(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """One that names no port would let nothing through, and nobody would be told."""
+        for entry in value:
+            if not (found := _HOST_AND_PORT.fullmatch(entry)) or not 0 < int(found[1]) <= 65535:
+                raise ValueError(f"{entry!r} is not host:port, such as 10.0.0.5:8080 or [fd00::5]:8080")
+        return value
 
     @field_validator("heartbeat_s")
     @classmethod

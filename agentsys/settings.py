@@ -139,8 +139,9 @@ def _database(url: str) -> dict[str, Any]:
     url = url or "postgresql://set-DATABASE_URL-or-run-make-up.invalid/agentsys"
     try:
         part = conninfo_to_dict(url)
-    except ProgrammingError as error:
-        raise ImproperlyConfigured(f"DATABASE_URL is not a PostgreSQL address: {error}") from None
+    except ProgrammingError:  # its text repeats the address, with the password
+        shape = "postgresql://user:password@host:5432/database"
+        raise ImproperlyConfigured(f"DATABASE_URL is not a PostgreSQL address such as {shape}") from None
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
     options: dict[str, Any] = _TCP | {k: v for k, v in part.items() if k not in names}
     options["prepare_threshold"] = 5 if ENV.db_prepare else None
@@ -163,6 +164,7 @@ REDIS_URL = ENV.redis_url or _SERVICES.get("redis_url", "redis://127.0.0.1:6379/
 # --- Accounts -------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 PASSWORD_HASHERS = [
     "django.contrib.auth.hashers.Argon2PasswordHasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",

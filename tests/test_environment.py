@@ -8,6 +8,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from agentsys import environment
+from agentsys import settings as project_settings
 
 
 @pytest.fixture
@@ -59,6 +60,25 @@ def test_a_wrong_lease_is_one_fault_and_not_two(read: Any) -> None:
         read({"AGENTSYS_LEASE_S": "soon"})
 
 
+@pytest.mark.parametrize(
+    "allowed", ["10.0.0.5", "x", "http://10.0.0.5:80", "10.0.0.5:0", "10.0.0.5:65536", "fd00::5:80", "a:80,b", ":80"]
+)
+def test_a_host_without_a_port_lets_nothing_through_and_is_refused(read: Any, allowed: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^AGENTSYS_HTTP_ALLOW=.*is not host:port"):
+        read({"AGENTSYS_HTTP_ALLOW": allowed})
+
+
+def test_hosts_with_ports_are_let_through(read: Any) -> None:
+    allowed = ("localhost:80", "10.0.0.5:8080", "[fd00::5]:443")
+    assert read({"AGENTSYS_HTTP_ALLOW": ", ".join(allowed)}).http_allow == allowed
+
+
+def test_a_log_level_is_one_that_there_is_in_any_case(read: Any) -> None:
+    assert read({"AGENTSYS_LOG_LEVEL": "debug"}).log_level == "DEBUG"
+    with pytest.raises(ImproperlyConfigured, match=r"^AGENTSYS_LOG_LEVEL='LOUD': "):
+        read({"AGENTSYS_LOG_LEVEL": "loud"})
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_one_wherever_it_stands(read: Any) -> None:
     hint = re.escape("AGENTSYS_MODLE is not a setting of agentsys; did you mean AGENTSYS_MODEL?")
     for environ, dotenv in (({"AGENTSYS_MODLE": "x"}, ""), ({}, "AGENTSYS_MODLE=x")):
@@ -77,3 +97,10 @@ def test_a_broken_line_of_the_env_file_is_named(tmp_path, line):
 
     with pytest.raises(ImproperlyConfigured, match="line 2: not NAME=value"):
         environment.read({"AGENTSYS_ENV_FILE": str(file)})
+
+
+@pytest.mark.parametrize("url", ["mysql://me:hunter2@db/x", "postgresql://me:hunter2%zz@db/x", "hunter2"])
+def test_an_address_that_is_none_is_not_repeated_with_its_password(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_URL is not a PostgreSQL address") as caught:
+        project_settings._database(url)
+    assert "hunter2" not in str(caught.value)
