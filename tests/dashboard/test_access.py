@@ -21,6 +21,14 @@ def test_nobody_enters_without_signing_in(finished):
         assert (answer.status_code, answer.headers["Location"].partition("?")[0]) == (302, "/admin/login/")
 
 
+def test_whoever_signs_in_at_the_door_itself_comes_to_the_overview(db):
+    User.objects.create_user("eve", password="a long secret", is_staff=True)
+
+    answer = Client().post("/admin/login/", {"username": "eve", "password": "a long secret"})
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/")
+
+
 def test_a_member_who_is_not_staff_does_not_enter(staff, finished):
     answer = staff(Role.ADMIN, is_staff=False).get(run_url(finished))
 
