@@ -55,7 +55,7 @@ def test_a_durable_step_costs_less_than_a_plain_celery_step(measured):
     print(f"\nCPU per step, the HTTP submission of its run included: {ours.cpu_ms / plain.cpu_ms:.2f} of the baseline")
     print(f"without the web process: {(ours.cpu_ms - ours.web_ms) / plain.cpu_ms:.2f}; the aim is {AIM}")
     assert ours.cpu_ms < 0.5 * plain.cpu_ms  # measured 0.34 to 0.37; a commit a step was 0.6
-    assert ours.cpu_ms - ours.web_ms < 0.4 * plain.cpu_ms  # measured 0.24 to 0.25; a commit a step was 0.46
+    assert ours.cpu_ms - ours.web_ms < 0.4 * plain.cpu_ms  # measured 0.24 to 0.26; a commit a step was 0.46
 
 
 def test_a_run_alone_is_not_much_slower_than_plain_celery(measured):
