@@ -57,16 +57,25 @@ class Handler(ASGIHandler):
         """The response, in the request's thread; whatever the request held of the database is given back."""
         set_script_prefix(get_script_prefix(scope))
         signals.request_started.send(sender=self.__class__, scope=scope)
-        request, refusal = self.create_request(scope, body)
-        response = cast(HttpResponseBase, refusal if request is None else self.get_response(request))
-        response._handler_class = self.__class__  # type: ignore[attr-defined]
-        if isinstance(response, FileResponse):
-            response.block_size = self.chunk_size
+        try:
+            response = self._respond(scope, body)
+        except BaseException:  # the page that tells of an error has one itself
+            signals.request_finished.send(sender=self.__class__)
+            body.close()
+            raise
         if response.streaming:
             close_old_connections()
         else:
             response.close()
             body.close()
+        return response
+
+    def _respond(self, scope: Message, body: IO[bytes]) -> HttpResponseBase:
+        request, refusal = self.create_request(scope, body)
+        response = cast(HttpResponseBase, refusal if request is None else self.get_response(request))
+        response._handler_class = self.__class__  # type: ignore[attr-defined]
+        if isinstance(response, FileResponse):
+            response.block_size = self.chunk_size
         return response
 
     async def _stream(self, response: HttpResponseBase, receive: Receive, send: Send) -> None:
