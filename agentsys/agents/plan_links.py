@@ -68,7 +68,7 @@ def _linked(draft: Draft, reading: Reading) -> PlanStep:
         if is_step and _is_known(place.where, place.name, "reference", draft, reading):
             named.append(place.name)
         _check_fields(place, reading)
-    return replace(draft.step, depends_on=tuple(dict.fromkeys(named)))
+    return replace(draft.step, depends_on=tuple(dict.fromkeys(named))) if named else draft.step
 
 
 def _is_known(where: str, key: str, what: str, draft: Draft, reading: Reading) -> bool:

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.agents.services import DEFAULT_SLUG
-from agentsys.api.fields import Body, Object, Text, checked, shown
+from agentsys.api.fields import Body, Json, Object, Row, Text, checked, shown
 from agentsys.api.pages import NewestFirst, invalid
 from agentsys.api.steps import StepOut
 from agentsys.api.views import WorkspaceViews
@@ -62,8 +62,8 @@ class SubmitRun(Body):
 
     agent = Text(max_length=50, default=DEFAULT_SLUG, help_text="The slug of an agent.")
     goal = Text(allow_blank=True, default="", trim_whitespace=False, max_length=20_000)
-    plan = serializers.JSONField(default=None, allow_null=True, help_text='{"steps": […], "answer": …}')
-    input = serializers.JSONField(default=None, allow_null=True)
+    plan = Json(default=None, allow_null=True, help_text='{"steps": […], "answer": …}')
+    input = Json(default=None, allow_null=True)
     files = Files(default=dict)
     priority = serializers.IntegerField(default=0, min_value=-10, max_value=10, help_text="Higher is sooner.")
     start_at = serializers.DateTimeField(default=None, allow_null=True)
@@ -75,7 +75,7 @@ class SubmitRun(Body):
     effects = Text(max_length=8, default="live")
 
 
-class UsageOut(serializers.Serializer[Run]):
+class UsageOut(Row):
     steps = serializers.IntegerField(source="steps_done")
     input_tokens = serializers.IntegerField()
     output_tokens = serializers.IntegerField()
@@ -95,7 +95,7 @@ class ErrorField(serializers.JSONField):
     """Stored as it is shown."""
 
 
-class RunOut(serializers.ModelSerializer[Run]):
+class RunOut(Row, serializers.ModelSerializer[Run]):
     agent = serializers.SlugField(source="agent_version.agent.slug")
     agent_version = serializers.IntegerField(source="agent_version.number")
     result = serializers.JSONField(allow_null=True)

@@ -21,6 +21,10 @@ from ..states import Lane, StepKind
 from .change import Change
 from .sql import SQL
 
+_FIELDS = Run._meta.concrete_fields
+_COLUMNS = [field.attname for field in _FIELDS]
+#: What a run begins with in each column that nobody has given.
+_BEGINNING = {field.attname: None if field.has_db_default() else field.get_default() for field in _FIELDS}
 PLAN_KEY = "plan.1"  # a dot: no key of a plan can be the same
 
 
@@ -63,10 +67,10 @@ class NewRun:
 
     def stored(self, written: Mapping[str, Any]) -> Run:
         """As it is now in the database; ``written`` has what only the database knew."""
-        values = {name: value for name, value in self.values.items() if name != "deadline_s"}
-        known = {"agent_version": self.version, "event_seq": 1, **self._of_steps()}
-        run = Run(**{**values, **known, **written})
-        run._state.adding, run._state.db = False, DEFAULT_DB_ALIAS
+        own = {"agent_version_id": self.version.pk, "event_seq": 1, **self._of_steps()}
+        values = {**_BEGINNING, **self.values, **own, **written}
+        run: Run = Run.from_db(DEFAULT_DB_ALIAS, _COLUMNS, [values[name] for name in _COLUMNS])
+        run.agent_version = self.version
         return run
 
     def _of_steps(self) -> dict[str, Any]:
