@@ -1,17 +1,31 @@
 """Django's PostgreSQL, counted by django_prometheus, with a pool of our own (see agentsys.core.pool)."""
 
+from functools import cache
 from typing import Any
 
 from django.db.backends.base.base import NO_DB_ALIAS
 from django_prometheus.db.backends.postgresql import base
+from django_prometheus.db.common import ExportingCursorWrapper
 
 from agentsys.core.pool import Pool
+
+
+@cache
+def _counting(cursors: type[Any], alias: str, vendor: str) -> type[Any]:
+    made: type[Any] = ExportingCursorWrapper(cursors, alias, vendor)
+    return made
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """One thread's connection; the pool, where settings ask for one, is the process's."""
 
     _connection_pools: dict[str, Pool]
+
+    def get_connection_params(self) -> dict[str, Any]:
+        """Asked for at each use of the pool: django_prometheus would make a class of cursors each time."""
+        made: dict[str, Any] = super(base.DatabaseWrapper, self).get_connection_params()
+        made["cursor_factory"] = _counting(made["cursor_factory"], self.alias, self.vendor)
+        return made
 
     @property
     def pool(self) -> Pool | None:
