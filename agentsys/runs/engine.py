@@ -70,7 +70,7 @@ def relieve() -> None:
 class _Turn:
     """The claims that one thread took together: done one after the other, recorded together.
 
-    Quick steps of several runs share a claim and a commit, which is most of what such a step costs; one that
+    Quick steps, of one run or of several, share a claim and a commit, which is most of what such a step costs; one that
     is not quick, or may not be repeated, is recorded by itself.
     """
 
@@ -183,19 +183,19 @@ def _recorded_all(done: list[_Done], claim_next: int) -> list[Claim]:
             return [claim for n, one in enumerate(done) for claim in _record([one], claim_next=int(n < claim_next))]
         done[0][0].failed(error)
         return []
-    return [claim for one in done if (claim := _recorded(one, outcomes[one[0].held.claim.claim_token])) is not None]
+    return [claim for one in done for claim in _recorded(one, outcomes[one[0].held.claim.claim_token])]
 
 
-def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Claim | None:
+def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Sequence[Claim]:
     attempt, result = done
     if isinstance(outcome, LeaseLost):
         attempt.failed(outcome)
-        return None
+        return ()
     attempt.succeeded(result)
     dispatch.wake(outcome.lanes)
     if outcome.parent_step is not None:
         dispatch.wake(children.take_over(outcome.parent_step))
-    return outcome.next
+    return outcome.claims
 
 
 def _abandon(done: list[_Done]) -> None:

@@ -22,8 +22,8 @@ def measured():
         ours = workloads.Agentsys(servers, free_port())
         ending.callback(ours.close)
         with ours.db.cursor() as cursor:
-            cursor.execute(baseline.TABLE)
-        plain = workloads.Baseline(servers, lambda run: baseline.step.delay(run, 0))
+            cursor.execute(baseline.TABLES)
+        plain = workloads.Baseline(servers, lambda run: baseline.step.delay(run, 0), lambda run: baseline.fan.delay(run, 0))
         ending.callback(plain.close)
         ending.callback(baseline.app.close)
         peers = {"agentsys": ours, "baseline": plain}

@@ -6,6 +6,7 @@ from typing import Any
 from agentsys.tools import tool
 
 CHAIN = 10
+FAN = 50
 
 
 def payload() -> Any:
@@ -26,3 +27,14 @@ def chain(length: int = CHAIN) -> dict[str, Any]:
             {"key": key, "tool": "bench.step", "depends_on": keys[n - 1 : n] if n else []} for n, key in enumerate(keys)
         ]
     }
+
+
+def fan(width: int = FAN) -> dict[str, Any]:
+    """A plan of one step, ``width`` beside each other, and one that waits for all of these."""
+    beside = [f"s{n}" for n in range(width)]
+    steps = [
+        {"key": "first", "tool": "bench.step"},
+        *({"key": key, "tool": "bench.step", "depends_on": ["first"]} for key in beside),
+        {"key": "last", "tool": "bench.step", "depends_on": beside},
+    ]
+    return {"steps": steps, "answer": "done"}

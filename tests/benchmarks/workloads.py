@@ -1,4 +1,4 @@
-"""W1 and W3 on agentsys and on the baseline: steps a second, CPU a step, latency."""
+"""W1, W2 and W3 on agentsys and on the baseline: steps a second, CPU a step, latency."""
 
 import statistics
 import sys
@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from tests.benchmarks.stack import START_S, WORKERS, Stack, tree_cpu_s, wait_until
-from tests.benchmarks.work import CHAIN, chain
+from tests.benchmarks.work import CHAIN, FAN, chain, fan
 
 CLIENTS = 4
 
@@ -38,6 +38,10 @@ class Peer:
         """Start one chain."""
         raise NotImplementedError
 
+    def submit_fan(self, n: int) -> None:
+        """Start one fan."""
+        raise NotImplementedError
+
     def web_s(self) -> float:
         """CPU seconds so far of the process that takes submissions."""
         return 0.0
@@ -51,11 +55,18 @@ class Peer:
 
     def w1(self, runs: int) -> Cost:
         """``runs`` chains at once."""
+        return self._at_once(self.submit, runs, CHAIN)
+
+    def w2(self, runs: int) -> Cost:
+        """``runs`` fans at once: one step, many beside each other, one that waits for all."""
+        return self._at_once(self.submit_fan, runs, FAN + 2)
+
+    def _at_once(self, submit: Callable[[int], None], runs: int, steps_each: int) -> Cost:
         before, cpu_s, web_s, begun = self.done(), self.stack.cpu_s(), self.web_s(), time.perf_counter()
         with ThreadPoolExecutor(CLIENTS) as clients:
-            list(clients.map(self.submit, range(runs)))
+            list(clients.map(submit, range(runs)))
         wait_until(lambda: self.done() - before >= runs, timeout_s=300, pause_s=0.05)
-        steps = runs * CHAIN
+        steps = runs * steps_each
         wall_s, used_s = time.perf_counter() - begun, self.stack.cpu_s() - cpu_s
         return Cost(steps / wall_s, used_s / steps * 1e3, (self.web_s() - web_s) / steps * 1e3)
 
@@ -87,7 +98,8 @@ class Agentsys(Peer):
         wait_until(self._ready, timeout_s=START_S, pause_s=0.2)
         answer = self._http.post("/api/v1/auth/token", json={"username": "admin", "password": "bench-password-1"})
         self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
-        self._body = {"agent": "assistant", "plan": chain()}
+        self._chain = {"agent": "assistant", "plan": chain()}
+        self._fan = {"agent": "assistant", "plan": fan()}
 
     def web_s(self) -> float:
         return tree_cpu_s(self._web.pid)
@@ -104,17 +116,23 @@ class Agentsys(Peer):
             return False
 
     def submit(self, n: int) -> None:
-        self._http.post("/api/v1/runs", json=self._body).raise_for_status()
+        self._http.post("/api/v1/runs", json=self._chain).raise_for_status()
+
+    def submit_fan(self, n: int) -> None:
+        self._http.post("/api/v1/runs", json=self._fan).raise_for_status()
 
 
 class Baseline(Peer):
     """Plain Celery: a task and an INSERT a step."""
 
-    done_sql = f"SELECT count(*) FROM baseline_step WHERE n = {CHAIN - 1}"
+    done_sql = (
+        f"SELECT count(*) FROM baseline_step s WHERE n = {FAN + 1} OR n = {CHAIN - 1} "
+        "AND NOT EXISTS (SELECT 1 FROM baseline_fan f WHERE f.run = s.run)"
+    )
 
-    def __init__(self, stack: Stack, send: Callable[[int], None]) -> None:
+    def __init__(self, stack: Stack, send: Callable[[int], None], send_fan: Callable[[int], None]) -> None:
         super().__init__(stack)
-        self._send, self._next = send, 0
+        self._send, self._send_fan, self._next = send, send_fan, 0
         stack.run(
             *("baseline", sys.executable, "-m", "celery", "-q", "-A", "tests.benchmarks.baseline", "worker"),
             *("-Q", "baseline", "-c", str(WORKERS), "--without-mingle", "--without-gossip", "-E"),
@@ -125,6 +143,10 @@ class Baseline(Peer):
     def submit(self, n: int) -> None:
         self._next += 1
         self._send(self._next)
+
+    def submit_fan(self, n: int) -> None:
+        self._next += 1
+        self._send_fan(self._next)
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -56,15 +56,15 @@ def test_steps_of_many_runs_cost_few_commits(submit, worker, statements):
 
 def test_one_statement_moves_each_run_as_if_it_were_alone(submit):
     ends, goes_on, waits = submit([echo("a")]), submit(two()), submit([echo("a"), echo("x"), *two()[1:]])
-    held = claims.claim_some("compute", owner="w", limit=8)
-    assert [one.run_id for one in held] == [ends.pk, goes_on.pk, waits.pk]  # one of a run
+    held = claims.claim_some("compute", owner="w", limit=3)
+    assert [one.run_id for one in held] == [ends.pk, goes_on.pk, waits.pk]
 
-    outcomes = complete.complete_all(results(*held), claim_next=2)
+    outcomes = complete.complete_all(results(*held), claim_next=1)
 
     ends.refresh_from_db()
     assert (ends.status, ends.result) == ("succeeded", {"a": "a"})
     assert outcomes[held[1].claim_token].next.key == "b"
-    assert outcomes[held[2].claim_token].next is None  # of the first two only
+    assert outcomes[held[2].claim_token].next is None  # one only
     assert (statuses(goes_on), statuses(waits)["b"]) == ({"a": "succeeded", "b": "running"}, "ready")
     assert outcomes[held[2].claim_token].lanes == ["compute"]
 
@@ -81,14 +81,42 @@ def test_the_one_that_was_taken_away_changes_nothing_and_the_others_are_recorded
     assert "step.succeeded a" not in events(runs[1])
 
 
-def test_two_steps_of_one_run_are_recorded_one_after_the_other(submit):
+def test_steps_of_one_run_are_recorded_with_one_statement(submit, statements):
     run = submit([echo("a"), echo("b"), echo("c", depends_on=["a", "b"])])
-    held = [claims.claim("compute", owner="w"), claims.claim("compute", owner="w")]
+    held = claims.claim_some("compute", owner="w", limit=8)
 
     outcomes = complete.complete_all(results(*held), claim_next=2)
 
+    assert (statements["claim"], statements["complete"]) == (1, 1)
     assert [one.next and one.next.key for one in outcomes.values()] == [None, "c"]
     assert statuses(run) == {"a": "succeeded", "b": "succeeded", "c": "running"}
+    assert events(run)[1:] == [
+        "run.running", "step.started a", "step.started b", "step.succeeded a", "step.succeeded b", "step.started c",
+    ]  # fmt: skip
+
+
+def test_of_a_runs_steps_that_were_given_together_the_fenced_one_keeps_it_open(submit):
+    run = submit([echo("a"), echo("b"), echo("c")])
+    held = claims.claim_some("compute", owner="w", limit=8)
+    moves.give_back(held[1].id, held[1].run_id, held[1].claim_token, why="released")
+
+    outcomes = complete.complete_all(results(*held), claim_next=0)
+
+    assert [isinstance(outcomes[one.claim_token], LeaseLost) for one in held] == [False, True, False]
+    assert statuses(run) == {"a": "succeeded", "b": "ready", "c": "succeeded"}
+    run.refresh_from_db()
+    assert (run.status, run.open_steps, run.steps_done) == ("running", 1, 2)
+
+
+def test_the_children_of_a_step_are_claimed_along_as_far_as_there_is_room(submit):
+    run = submit([echo("a"), *(echo(f"b{n}", depends_on=["a"]) for n in range(5))])
+    other = submit(two())
+    held = claims.claim_some("compute", owner="w", limit=2)
+
+    outcomes = complete.complete_all(results(*held), claim_next=4)
+
+    assert [len(outcomes[one.claim_token].claims) for one in held] == [3, 1]  # each run's first before any's second
+    assert (statuses(other)["b"], list(statuses(run).values()).count("running")) == ("running", 3)
 
 
 def test_two_steps_that_end_a_run_together_end_it_once(submit):

@@ -104,8 +104,7 @@ class Worker:
             return
         self.jobs.remove(job)
         self.recorded.append((job.claim, job.result or Result(None)))
-        if outcome.next is not None:
-            self.jobs.append(Job(outcome.next))
+        self.jobs += [Job(following) for following in outcome.claims]
 
     def record_again(self) -> None:
         """An answer was lost: the same record once more, long after."""

@@ -1,5 +1,5 @@
 -- name: claim
--- ready -> running for up to so many steps, one of a run.  Locks steps and their runs together and waits for none,
+-- ready -> running for up to so many steps.  Locks steps and their runs together and waits for none,
 -- so it cannot deadlock with the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP
 -- LOCKED twice; one lane by equality lets the index give the order.  The run first: a busy one then costs its steps
 -- no lock.  A step that was there when a worker died is claimed alone, and by who holds no other claim (alone): else
@@ -15,7 +15,6 @@ WITH c AS MATERIALIZED (
        FOR NO KEY UPDATE OF r, s SKIP LOCKED
 ), turn AS MATERIALIZED (
     SELECT *, row_number() OVER (ORDER BY fair_key, id) AS n,
-           row_number() OVER (PARTITION BY run_id ORDER BY fair_key, id) AS of_run,
            sum(crashes) OVER (ORDER BY fair_key, id) AS crashes_so_far
       FROM c
 ), step AS (
@@ -24,23 +23,26 @@ WITH c AS MATERIALIZED (
            lease_owner = %(owner)s, lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
            claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
       FROM turn
-     WHERE s.id = turn.id AND s.status = turn.status AND ((turn.n = 1 AND %(alone)s) OR (turn.of_run = 1 AND turn.crashes_so_far = 0))
+     WHERE s.id = turn.id AND s.status = turn.status AND ((turn.n = 1 AND %(alone)s) OR turn.crashes_so_far = 0)
     RETURNING s.*
 ), run AS (
     UPDATE runs_run r
-       SET event_seq = r.event_seq + CASE WHEN turn.run_status = 'queued' THEN 2 ELSE 1 END,
-           status = CASE WHEN turn.run_status = 'queued' THEN 'running' ELSE r.status END,
-           reason = CASE WHEN turn.run_status = 'queued' THEN '' ELSE r.reason END,
+       SET event_seq = r.event_seq + t.steps + CASE WHEN t.run_status = 'queued' THEN 1 ELSE 0 END,
+           status = CASE WHEN t.run_status = 'queued' THEN 'running' ELSE r.status END,
+           reason = CASE WHEN t.run_status = 'queued' THEN '' ELSE r.reason END,
            started_at = coalesce(r.started_at, clock_timestamp())
-      FROM turn JOIN step ON step.id = turn.id
-     WHERE r.id = turn.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM turn))
-    RETURNING r.id, r.event_seq, r.open_steps, r.plan_version, turn.run_status
+      FROM (SELECT turn.run_id, turn.run_status, count(*) AS steps
+              FROM turn JOIN step ON step.id = turn.id GROUP BY turn.run_id, turn.run_status) t
+     WHERE r.id = t.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM turn))
+    RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, t.run_status, t.steps
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
-    SELECT step.workspace_id, step.run_id, run.event_seq - 1, 'run.running', '', clock_timestamp(), '{}'::jsonb
-      FROM step JOIN run ON run.id = step.run_id WHERE run.run_status = 'queued'
+    SELECT workspace_id, id, event_seq - steps, 'run.running', '', clock_timestamp(), '{}'::jsonb
+      FROM run WHERE run_status = 'queued'
     UNION ALL
-    SELECT step.workspace_id, step.run_id, run.event_seq, 'step.started', step.key, clock_timestamp(),
+    SELECT step.workspace_id, step.run_id,
+           run.event_seq - run.steps + row_number() OVER (PARTITION BY run.id ORDER BY step.fair_key, step.id),
+           'step.started', step.key, clock_timestamp(),
            jsonb_build_object('attempt', step.attempt, 'worker', step.lease_owner)
       FROM step JOIN run ON run.id = step.run_id
 )

@@ -62,11 +62,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came of recording a result: the next claim in the same run and lane, and lanes to ring."""
+    """What came of recording a result: claims of what follows in the same run and lane, and lanes to ring."""
 
-    next: Claim | None = None
+    claims: Sequence[Claim] = ()
     lanes: Sequence[str] = ()
     parent_step: int | None = None  #: the run has ended, and a step of its parent waits for that
+
+    @property
+    def next(self) -> Claim | None:
+        """The first of the claims."""
+        return self.claims[0] if self.claims else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ def _claim_once(lane: str, owner: str, limit: int, alone: bool) -> list[Claim]:
     try:
         rows = _claim(tokens, lane=lane, owner=owner, alone=alone)
     except (OperationalError, InterfaceError):
-        rows = db.persistent(lambda: _claimed(tokens), for_s=settings.LEASE_S / 3)
+        rows = db.persistent(lambda: claimed(tokens), for_s=settings.LEASE_S / 3)
     return [from_row(row) for row in rows]
 
 
@@ -130,14 +135,9 @@ def _claim(tokens: list[UUID], **how: Any) -> list[db.Row]:
     return db.retrying(lambda: db.rows(SQL["claim"], **values))
 
 
-def _claimed(tokens: list[UUID]) -> list[db.Row]:
+def claimed(tokens: list[UUID]) -> list[db.Row]:
+    """The running claims of these tokens whose commit happened."""
     return db.rows(SQL["claimed_by_tokens"], tokens=tokens)
-
-
-def by_token(token: UUID) -> Claim | None:
-    """The running claim of this token, if its commit happened."""
-    rows = _claimed([token])
-    return from_row(rows[0]) if rows else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """running -> succeeded: the steady state, one statement and one commit for the steps of a few runs."""
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from agentsys.core.errors import LeaseLost
 from agentsys.runs import results
 
 from ..states import RunStatus, StepStatus
-from .claims import Claim, Completion, Result, by_token, from_row
+from .claims import Claim, Completion, Result, claimed, from_row
 from .sql import SQL
 
 #: Claims that are taken, and results that are recorded, in one statement; complete.sql has the same bound.
@@ -25,26 +27,19 @@ Outcome = Completion | LeaseLost
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the statement's guards compare: the run as it was read last.  ``last``: this step ends the run."""
+    """What the statement's guards compare: the run as it was read last."""
 
     plan_version: int
-    last: bool
-    ending: dict[str, Any] | None = None
+    open_steps: int
+    ending: dict[str, Any] | None = None  #: how it ends with the one step that is open
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Record:
-    """One result on its way; ``next_token`` is that of the claim that goes along, the same at every try."""
+    """One result on its way."""
 
     claim: Claim
     result: Result
-    next_token: UUID | None
-    known: _Known
-
-    def see(self, run: db.Row | None) -> None:
-        """Another step of the run was recorded before this one."""
-        if run is not None:
-            self.known = _known(run["run_plan_version"], run["run_open_steps"])
 
 
 def complete(claim: Claim, result: Result, *, claim_next: bool = True) -> Completion:
@@ -53,105 +48,142 @@ def complete(claim: Claim, result: Result, *, claim_next: bool = True) -> Comple
     Raises:
         LeaseLost: the step is no longer ours; nothing was changed.
     """
-    outcome = complete_all([(claim, result)], claim_next=claim_next)[claim.claim_token]
+    outcome = complete_all([(claim, result)], claim_next=int(claim_next))[claim.claim_token]
     if isinstance(outcome, LeaseLost):
         raise outcome
     return outcome
 
 
 def complete_all(done: Sequence[tuple[Claim, Result]], *, claim_next: int) -> dict[UUID, Outcome]:
-    """:func:`complete` for at most MAX_BATCH steps of one lane; one commit for all that are of different runs.
+    """:func:`complete` for at most MAX_BATCH steps of one lane, in one commit; a step that ends its run after others
+    of the same run have been given with it is recorded in a second one.
 
-    The first ``claim_next`` of them go along with a claim of what follows.
+    Up to ``claim_next`` steps that follow are claimed along, a run's first before any run's second.
 
     Safe to repeat: a claim's token tells what an earlier try whose answer was lost has done.
 
     Returns:
         What came of each, by its claim's token: a LeaseLost was not recorded, for it is no longer ours.
     """
-    records = [
-        _Record(
-            claim,
-            result,
-            uuid.uuid4() if n < claim_next else None,
-            _known(claim.run_plan_version, claim.run_open_steps),
+    batch = _Batch([_Record(claim, result) for claim, result in done], claim_next)
+    return db.persistent(batch.record, for_s=settings.LEASE_S)
+
+
+class _Batch:
+    """Results on their way; ``record`` is done again as a whole when an answer was lost."""
+
+    def __init__(self, records: list[_Record], claim_next: int) -> None:
+        self._records = sorted(records, key=lambda record: record.claim.run_id)  # the order of their locks
+        self._claim_next = claim_next
+        self._asked: list[UUID] = []  # tokens of claims that may have been taken along
+        self._known: dict[UUID, _Known] = {}
+        for claim in sorted((record.claim for record in records), key=lambda claim: -claim.run_open_steps):
+            self._see(claim.run_id, claim.run_plan_version, claim.run_open_steps)
+
+    def record(self) -> dict[UUID, Outcome]:
+        outcomes: dict[UUID, Outcome] = {}
+        taken = [from_row(row) for row in claimed(self._asked)] if self._asked else []
+        left = self._records
+        while left:
+            now = self._now(left)
+            moved, more = self._write(now, self._claim_next - len(taken))
+            taken += more
+            for record in now:
+                outcome = self._outcome(record, moved.get(record.claim.run_id))
+                if outcome is not None:
+                    outcomes[record.claim.claim_token] = outcome
+            left = [record for record in left if record.claim.claim_token not in outcomes]
+        return _with_claims(outcomes, self._records, taken)
+
+    def _see(self, run_id: UUID, plan_version: int, open_steps: int) -> None:
+        known = self._known.get(run_id)
+        if known is None or plan_version >= known.plan_version:  # of one version, open steps only fall
+            self._known[run_id] = _Known(plan_version, open_steps)
+
+    def _now(self, left: Sequence[_Record]) -> list[_Record]:
+        """Those that go together: all of a run, but the one that ends it alone."""
+        of_runs = groupby(left, key=lambda record: record.claim.run_id)
+        return [
+            record
+            for run_id, records in of_runs
+            for record in islice(records, max(1, self._known[run_id].open_steps - 1))
+        ]
+
+    def _write(self, records: Sequence[_Record], room: int) -> tuple[dict[UUID, db.Row], list[Claim]]:
+        """The runs that moved, and the steps that were claimed along."""
+        self._foresee([record for record in records if self._known[record.claim.run_id].open_steps == 1])
+        tokens = [uuid.uuid4() for _ in range(room)]
+        self._asked += tokens
+        first = records[0].claim
+        of_run = Counter(record.claim.run_id for record in records)
+        rows = db.rows(
+            SQL["complete"],
+            given=Jsonb([_given(one, self._known[one.claim.run_id], of_run[one.claim.run_id]) for one in records]),
+            tokens=tokens,
+            lane=first.lane,
+            owner=first.lease_owner,
+            lease_s=settings.LEASE_S,
         )
-        for n, (claim, result) in enumerate(done)
-    ]
-    records.sort(key=lambda record: record.claim.run_id)  # the order of their locks
-    return db.persistent(lambda: _complete_all(records), for_s=settings.LEASE_S)
+        for row in rows:
+            self._see(row["moved_id"], row["run_plan_version"], row["run_open_steps"])
+        return {row["moved_id"]: row for row in rows}, [from_row(row) for row in rows if row["id"] is not None]
+
+    def _outcome(self, record: _Record, moved: db.Row | None) -> Outcome | None:
+        if moved is not None and record.claim.id in moved["moved_steps"]:
+            return Completion(lanes=moved["ready_lanes"] or (), parent_step=moved["parent_step"])
+        return self._unmoved(record)
+
+    def _unmoved(self, record: _Record) -> Outcome | None:
+        """Why nothing was written; None: the run has changed since it was read, and is to be tried again."""
+        claim = record.claim
+        state = db.row(SQL["completion_state"], step_id=claim.id, token=claim.claim_token)
+        if state is None or not state["ours"] or state["status"] not in (StepStatus.RUNNING, StepStatus.SUCCEEDED):
+            return LeaseLost(step=claim.key, attempt=claim.attempt)
+        if state["status"] == StepStatus.SUCCEEDED:  # an earlier try of ours got through
+            return Completion(lanes=(claim.lane,))
+        self._known[claim.run_id] = _Known(state["plan_version"], state["open_steps"])  # no result of the earlier look
+        return None
+
+    def _foresee(self, last: Sequence[_Record]) -> None:
+        """The results of runs that end now, worked out with no lock held; the guards refuse those that have changed."""
+        if not last:
+            return
+        runs = {row["id"]: row for row in db.rows(SQL["endings"], run_ids=[record.claim.run_id for record in last])}
+        for record in last:
+            run = runs.get(record.claim.run_id)
+            if run is not None and run["open_steps"] == 1 and run["status"] != RunStatus.CANCELLING:
+                self._known[run["id"]] = _Known(run["plan_version"], 1, _ending(record, run))
 
 
-def _known(plan_version: int, open_steps: int) -> _Known:
-    return _Known(plan_version, last=open_steps == 1)
-
-
-def _complete_all(records: Sequence[_Record]) -> dict[UUID, Outcome]:
-    outcomes: dict[UUID, Outcome] = {}
-    while records:
-        now = list({record.claim.run_id: record for record in reversed(records)}.values())[::-1]  # one a run
-        _foresee([record for record in now if record.known.last])
-        moved = {row["moved_id"]: row for row in _write(now)}
-        for record in now:
-            row = moved.get(record.claim.run_id)
-            found = _unmoved(record) if row is None else _completion(row)
-            if found is not None:
-                outcomes[record.claim.claim_token] = found
-        records = [record for record in records if record.claim.claim_token not in outcomes]
-        for record in records:
-            record.see(moved.get(record.claim.run_id))
+def _with_claims(
+    outcomes: dict[UUID, Outcome], records: Sequence[_Record], taken: Sequence[Claim]
+) -> dict[UUID, Outcome]:
+    """The claims that were taken along, each with the last of its run that was recorded."""
+    by_run: dict[UUID, list[Claim]] = {}
+    for claim in taken:
+        by_run.setdefault(claim.run_id, []).append(claim)
+    for record in reversed(records):
+        outcome, claims = outcomes[record.claim.claim_token], by_run.pop(record.claim.run_id, [])
+        if claims and isinstance(outcome, Completion):
+            outcomes[record.claim.claim_token] = replace(outcome, claims=claims)
     return outcomes
 
 
-def _unmoved(record: _Record) -> Outcome | None:
-    """Why nothing was written; None: the run has changed since it was read, and is to be tried again."""
-    claim = record.claim
-    state = db.row(SQL["completion_state"], step_id=claim.id, token=claim.claim_token)
-    if state is None or not state["ours"] or state["status"] not in (StepStatus.RUNNING, StepStatus.SUCCEEDED):
-        return LeaseLost(step=claim.key, attempt=claim.attempt)
-    if state["status"] == StepStatus.SUCCEEDED:  # an earlier try of ours got through
-        return Completion(by_token(record.next_token) if record.next_token else None, lanes=(claim.lane,))
-    record.known = _known(state["plan_version"], state["open_steps"])  # no result of the earlier look
-    return None
-
-
-def _write(records: Sequence[_Record]) -> list[db.Row]:
-    first = records[0].claim
-    return db.rows(
-        SQL["complete"],
-        given=Jsonb([_given(record) for record in records]),
-        lane=first.lane,
-        owner=first.lease_owner,
-        lease_s=settings.LEASE_S,
-    )
-
-
-def _given(record: _Record) -> dict[str, Any]:
+def _given(record: _Record, known: _Known, of_run: int) -> dict[str, Any]:
     costs = record.result.costs()
     return {
         "run_id": str(record.claim.run_id),
         "step_id": record.claim.id,
         "token": str(record.claim.claim_token),
-        "plan_version": record.known.plan_version,
-        "last": record.known.last,
-        "next_token": record.next_token and str(record.next_token),
+        "plan_version": known.plan_version,
+        "of_run": of_run,
+        "last": known.open_steps == 1,
         "output": record.result.output,
         "usage": usage_of(record.result),
-        **(record.known.ending or {}),
+        **(known.ending or {}),
         **costs,
         "cost_usd": str(costs["cost_usd"]),
     }
-
-
-def _foresee(last: Sequence[_Record]) -> None:
-    """The results of runs that end now, worked out with no lock held; the guards refuse those that have changed."""
-    if not last:
-        return
-    runs = {row["id"]: row for row in db.rows(SQL["endings"], run_ids=[record.claim.run_id for record in last])}
-    for record in last:
-        run = runs.get(record.claim.run_id)
-        if run is not None and run["open_steps"] == 1 and run["status"] != RunStatus.CANCELLING:
-            record.known = replace(record.known, plan_version=run["plan_version"], ending=_ending(record, run))
 
 
 def _ending(record: _Record, run: db.Row) -> dict[str, Any]:
@@ -162,10 +194,6 @@ def _ending(record: _Record, run: db.Row) -> dict[str, Any]:
     if error is None:
         return {"result": result, "ended": RunStatus.SUCCEEDED.value, "end_reason": "complete"}
     return {"error": error, "ended": RunStatus.FAILED.value, "end_reason": "error"}
-
-
-def _completion(row: db.Row) -> Completion:
-    return Completion(None if row["id"] is None else from_row(row), row["ready_lanes"] or (), row["parent_step"])
 
 
 def usage_of(result: Result) -> dict[str, Any] | None:
