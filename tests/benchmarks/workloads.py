@@ -153,8 +153,9 @@ def percentile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
-def report(name: str, cost: Cost, took: list[float]) -> str:
+def report(name: str, w1: Cost, w2: Cost, w3: list[float]) -> str:
     return (
-        f"{name:10} W1 {cost.steps_per_s:7.0f} steps/s {cost.cpu_ms:6.2f} ms CPU/step   "
-        f"W3 p50 {statistics.median(took):6.2f} ms p99 {percentile(took, 0.99):6.2f} ms a step"
+        f"{name:10} W1 {w1.steps_per_s:7.0f} steps/s {w1.cpu_ms:6.2f} ms CPU/step   "
+        f"W2 {w2.steps_per_s:7.0f} steps/s {w2.cpu_ms:6.2f} ms CPU/step   "
+        f"W3 p50 {statistics.median(w3):6.2f} ms p99 {percentile(w3, 0.99):6.2f} ms a step"
     )
