@@ -2,17 +2,23 @@
 -- ready -> running for up to so many steps.  Locks steps and their runs together and waits for none,
 -- so it cannot deadlock with the order run -> steps.  MATERIALIZED keeps the planner from running LIMIT + SKIP
 -- LOCKED twice; one lane by equality lets the index give the order.  The run first: a busy one then costs its steps
--- no lock.  A step that was there when a worker died is claimed alone, and by who holds no other claim (alone): else
--- its next death would count for others.
+-- no lock.  A look without locks gives the order, and what is locked for each of its rows is found by its key: a plain
+-- join would be planned as a read of all runs where statistics know of few, and a sort after it would lock them all.
+-- A step that was there when a worker died is claimed alone, and by who holds no other claim (alone): else its next
+-- death would count for others.
 -- The updates name the status as it was locked, and the keys once more: by 'ready' the planner would join all that is
 -- ready, as long as it believes that little is.  The events and the run's first move go along.
 WITH c AS MATERIALIZED (
-    SELECT s.id, s.status, s.fair_key, s.crashes, r.id AS run_id, r.status AS run_status
-      FROM runs_step s JOIN runs_run r ON r.id = s.run_id
-     WHERE s.status = 'ready' AND s.lane = %(lane)s
-     ORDER BY s.fair_key
+    SELECT s.*
+      FROM (SELECT id, run_id, status, fair_key FROM runs_step
+             WHERE status = 'ready' AND lane = %(lane)s ORDER BY fair_key) look
+     CROSS JOIN LATERAL (
+           SELECT id, status FROM runs_run WHERE id = look.run_id FOR NO KEY UPDATE SKIP LOCKED) r
+     CROSS JOIN LATERAL (
+           SELECT id, status, fair_key, crashes, r.id AS run_id, r.status AS run_status FROM runs_step
+            WHERE id = look.id AND status = look.status FOR NO KEY UPDATE SKIP LOCKED) s
+     ORDER BY look.fair_key
      LIMIT %(limit)s
-       FOR NO KEY UPDATE OF r, s SKIP LOCKED
 ), turn AS MATERIALIZED (
     SELECT *, row_number() OVER (ORDER BY fair_key, id) AS n,
            sum(crashes) OVER (ORDER BY fair_key, id) AS crashes_so_far
@@ -23,7 +29,8 @@ WITH c AS MATERIALIZED (
            lease_owner = %(owner)s, lease_expires_at = clock_timestamp() + make_interval(secs => %(lease_s)s),
            claimed_at = clock_timestamp(), started_at = coalesce(s.started_at, clock_timestamp())
       FROM turn
-     WHERE s.id = turn.id AND s.status = turn.status AND ((turn.n = 1 AND %(alone)s) OR turn.crashes_so_far = 0)
+     WHERE s.id = turn.id AND s.id = ANY (ARRAY(SELECT id FROM turn)) AND s.status = turn.status
+       AND ((turn.n = 1 AND %(alone)s) OR turn.crashes_so_far = 0)
     RETURNING s.*
 ), run AS (
     UPDATE runs_run r
