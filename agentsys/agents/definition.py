@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentsys.agents import approvals as approval_terms
+from agentsys.agents import planning as planning_terms
 from agentsys.agents.models import Mode
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
@@ -34,6 +35,7 @@ class Definition:
     output_schema: dict[str, Any] | None = None
     limits: dict[str, Any] = field(default_factory=dict)
     approvals: dict[str, Any] = field(default_factory=dict)
+    planning: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """
@@ -47,6 +49,7 @@ class Definition:
             *schemas.faults(self.output_schema),
             *limit_faults(self.limits),
             *approval_terms.faults(self.approvals),
+            *planning_terms.faults(self.planning),
         ]
         if faults:
             raise InvalidInput("The agent is not valid; see errors.", errors=faults)

@@ -55,6 +55,12 @@ class AgentVersion(models.Model):
     approvals = models.JSONField(
         default=dict, db_default={}, blank=True, help_text="What a person must approve: tools, expires_s, on_denied."
     )
+    planning = models.JSONField(
+        default=dict,
+        db_default={},
+        blank=True,
+        help_text="How runs plan anew: replan_on_failure, max_plans, max_fan_out, max_repeats.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
     class Meta:

@@ -9,7 +9,8 @@ Graph = Mapping[str, Sequence[str]]  # key -> keys it depends on, all of them ke
 
 def layers(plan: Plan) -> list[list[str]]:
     """Keys by distance from the start: each step is in the first layer after all it depends on."""
-    return _layers({step.key: step.depends_on for step in plan.steps})
+    keys = {step.key for step in plan.steps}
+    return _layers({step.key: [key for key in step.depends_on if key in keys] for step in plan.steps})
 
 
 def terminal_keys(plan: Plan) -> tuple[str, ...]:

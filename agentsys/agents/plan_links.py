@@ -1,5 +1,6 @@
 """What ties the steps of a plan together: references and dependencies that exist, and no circles."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,8 @@ class Reading:
     faults: Faults = field(default_factory=Faults)
     #: Well-formed keys with the number of their step, the first one where a key is taken twice.
     keys: dict[str, int] = field(default_factory=dict)
+    #: Keys of steps that the run has already, and that a new plan may refer to.
+    known: frozenset[str] = frozenset()
     work_left: int = references.MAX_WORK
 
 
@@ -75,16 +78,17 @@ def _is_known(where: str, key: str, what: str, draft: Draft, reading: Reading) -
     if key == draft.step.key:
         message = f"The step {shown(key)} cannot wait for itself; remove this {what}."
         reading.faults.add(where, "self_dependency", message)
-    elif key not in reading.keys:
+    elif key not in reading.keys and key not in reading.known:
         hint = " Write $${ for a literal ${." if what == "reference" else ""
-        message = f"There is no step {shown(key)} in this plan.{reading.faults.hint(key, reading.keys)}{hint}"
+        near = reading.faults.hint(key, [*reading.keys, *reading.known])
+        message = f"There is no step {shown(key)} in this plan.{near}{hint}"
         reading.faults.add(where, f"unknown_{what}", message)
-    return key != draft.step.key and key in reading.keys
+    return key != draft.step.key and (key in reading.keys or key in reading.known)
 
 
 def _check_fields(place: references.Place, reading: Reading) -> None:
     """``${a.x || b.y}`` looks for ``b`` in the output of ``a``; meant as a step it would be a silent null."""
-    for name in sorted(reading.keys.keys() & place.root_fields):
+    for name in sorted((reading.keys.keys() | reading.known) & place.root_fields):
         message = f"After the first name everything is looked up in {place.name}: {name} would be a field"
         hint = f"of it, not the step. Use a reference of its own, or write @.{name} for the field."
         reading.faults.add(place.where, "ambiguous_reference", f"{message} {hint}")
@@ -96,7 +100,7 @@ def check_cycles(steps: tuple[PlanStep, ...], reading: Reading) -> None:
     graph: dict[str, tuple[str, ...]] = dict.fromkeys(keys, ())
     for step in steps:
         if step.key in keys:
-            graph[step.key] += step.depends_on  # of both, where a key is taken twice
+            graph[step.key] += tuple(key for key in step.depends_on if key in keys)  # of both of a key taken twice
     for cycle in cycles(graph):
         first = min(cycle, key=keys.__getitem__)
         turn = cycle.index(first)
@@ -104,3 +108,13 @@ def check_cycles(steps: tuple[PlanStep, ...], reading: Reading) -> None:
         circle = " → ".join(names if len(names) <= 12 else [*names[:6], "…", *names[-5:]])
         message = f"These steps wait for each other: {circle}. Remove one of the dependencies."
         reading.faults.add(f"steps[{keys[first]}].depends_on", "cycle", message)
+
+
+def check_fan_out(steps: tuple[PlanStep, ...], most: int, reading: Reading) -> None:
+    """A fault for each step that more steps wait for than ``most``."""
+    waiting = Counter(key for step in steps for key in step.depends_on)
+    for key, count in waiting.items():
+        if count > most:
+            where = f"steps[{reading.keys[key]}]" if key in reading.keys else "steps"
+            message = f"{count:,} steps wait for {shown(key)}; at most {most:,} may."
+            reading.faults.add(where, "too_many_children", message)

@@ -49,6 +49,16 @@ class Plan:
     answer: Any | NoAnswer = NO_ANSWER
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a run has already when a plan is added to it."""
+
+    known: frozenset[str] = frozenset()  #: keys that the plan may refer to
+    taken: frozenset[str] = frozenset()  #: other keys that are not free
+
+
+NOTHING: Final = Standing()
+
 _DEFAULTS = PlanStep(key="")
 _ALWAYS = ("key", "kind")
 

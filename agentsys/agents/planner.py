@@ -3,12 +3,13 @@
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agentsys.agents import prompts
-from agentsys.agents.plan_types import Plan
+from agentsys.agents.plan_types import NOTHING, Plan, Standing
 from agentsys.agents.plans import parse_plan
+from agentsys.agents.progress import Progress
 from agentsys.core.errors import GoalNotPlannable, ModelUnavailable, PlanInvalid
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, ToolDef, Usage
@@ -26,7 +27,7 @@ PLAN_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "properties": {
                     "key": {"type": "string"},
-                    "kind": {"enum": ["tool", "answer"]},
+                    "kind": {"enum": ["tool", "answer", "ask"]},
                     "tool": {"type": "string"},
                     "arguments": {"type": "object"},
                     "objective": {"type": "string"},
@@ -53,10 +54,13 @@ def make_plan(
     max_steps: int,
     timeout_s: float,
     messages: Sequence[str] = (),
+    max_fan_out: int = 1_000,
+    progress: Progress | None = None,
 ) -> tuple[Plan, Usage]:
     """Plan ``goal`` with ``tools``; the plan is validated exactly as a submitted one.
 
-    ``messages`` are what people have told the run since; the offline model does not read them.
+    ``messages`` are what people have told the run since; the offline model does not read them.  With ``progress``
+    the plan replaces what had not started of an earlier one.
 
     Costs one model call, and up to two more while the plan is not valid.
 
@@ -68,13 +72,16 @@ def make_plan(
     request = _request(goal, tools=tools, input=input, files=files, instructions=instructions, max_steps=max_steps)
     if messages:
         request = replace(request, prompt=f"{request.prompt}\n\n{prompts.sections(messages=list(messages))}")
+    if progress is not None:
+        request = _anew(request, progress)
+    bounds = _Bounds(tools, max_steps, max_fan_out, progress.standing() if progress else NOTHING)
     prompt, usage, faults = request.prompt, Usage(), PlanInvalid()
     until = time.monotonic() + timeout_s
     for _ in range(REPAIRS + 1):
         response = client.complete(model, request, timeout_s=_left(until, model))
         usage += response.usage
         try:
-            return _parsed(response.output, tools, max_steps), usage
+            return bounds.parsed(response.output), usage
         except PlanInvalid as invalid:
             if model == client.OFFLINE:
                 raise _not_plannable(response.output, invalid) from None
@@ -102,6 +109,16 @@ def _request(
     )
 
 
+def _anew(request: ModelRequest, progress: Progress) -> ModelRequest:
+    """The same question for a run that is under way."""
+    return replace(
+        request,
+        system=f"{request.system}\n\n{prompts.text('replan')}",
+        prompt=f"{request.prompt}\n\n{prompts.sections(**progress.sections())}",
+        context={**request.context, "progress": progress.as_json()},
+    )
+
+
 def _tool(spec: ToolSpec) -> ToolDef:
     return ToolDef(
         name=spec.name,
@@ -121,18 +138,33 @@ def _left(until: float, model: str) -> float:
     return left_s
 
 
-def _parsed(output: Any, tools: Mapping[str, ToolSpec], max_steps: int) -> Plan:
-    """
-    Raises:
-        GoalNotPlannable: the model says what it cannot do.
-        PlanInvalid: with all faults.
-    """
-    if isinstance(output, dict) and output.get("cannot"):
-        part = " ".join(str(output["cannot"]).split())[:1_000]
-        raise GoalNotPlannable(f"The model cannot plan this: {part}", clause=part)
-    if isinstance(output, dict):
-        output = {name: part for name, part in output.items() if name != "cannot"}
-    return parse_plan(output, tools=tools, max_steps=max_steps)
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """What a model's plan is checked against."""
+
+    tools: Mapping[str, ToolSpec]
+    max_steps: int
+    max_fan_out: int
+    standing: Standing
+
+    def parsed(self, output: Any) -> Plan:
+        """
+        Raises:
+            GoalNotPlannable: the model says what it cannot do.
+            PlanInvalid: with all faults.
+        """
+        if isinstance(output, dict) and output.get("cannot"):
+            part = " ".join(str(output["cannot"]).split())[:1_000]
+            raise GoalNotPlannable(f"The model cannot plan this: {part}", clause=part)
+        if isinstance(output, dict):
+            output = {name: part for name, part in output.items() if name != "cannot"}
+        return parse_plan(
+            output,
+            tools=self.tools,
+            max_steps=self.max_steps,
+            max_fan_out=self.max_fan_out,
+            standing=self.standing,
+        )
 
 
 def _not_plannable(output: Any, invalid: PlanInvalid) -> GoalNotPlannable:

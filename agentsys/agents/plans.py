@@ -5,15 +5,15 @@ planner, a model) gets all its faults at once, each with the path where it is (`
 a stable code and what to do.  An optional field that is null counts as absent (models fill in nulls), but for
 ``answer``, where null is an answer, and ``if_failed``, where it is a choice.
 
-Codes: too_many_steps, too_large, too_deep, too_many_references, too_many_dependencies, too_many_faults,
-empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key, duplicate_key,
-kind_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
+Codes: too_many_steps, too_many_children, too_large, too_deep, too_many_references, too_many_dependencies,
+too_many_faults, empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key,
+duplicate_key, kind_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
 argument_value, reference_syntax, unknown_reference, ambiguous_reference, unknown_dependency, self_dependency,
 cycle.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from agentsys.agents import plan_delegate, references
@@ -22,14 +22,25 @@ from agentsys.agents.plan_delegate import check_delegate
 from agentsys.agents.plan_faults import Faults, check_storable, shown, type_name
 from agentsys.agents.plan_fields import MAX_WAIT_S, Fields, check_wait
 from agentsys.agents.plan_graph import layers, terminal_keys
-from agentsys.agents.plan_links import Draft, Reading, check_cycles, collect, link
-from agentsys.agents.plan_types import NO_ANSWER, IfFailed, Kind, NoAnswer, OnError, Plan, PlanStep, to_json
+from agentsys.agents.plan_links import Draft, Reading, check_cycles, check_fan_out, collect, link
+from agentsys.agents.plan_types import (
+    NO_ANSWER,
+    NOTHING,
+    IfFailed,
+    Kind,
+    NoAnswer,
+    OnError,
+    Plan,
+    PlanStep,
+    Standing,
+    to_json,
+)
 from agentsys.core.errors import PlanInvalid
 from agentsys.tools import registry
 from agentsys.tools.arguments import Fault
 from agentsys.tools.registry import ToolSpec
 
-__all__ = ["NO_ANSWER", "NoAnswer", "Plan", "PlanStep", "layers", "parse_plan", "terminal_keys", "to_json"]
+__all__ = ["NO_ANSWER", "NoAnswer", "Plan", "PlanStep", "Standing", "layers", "parse_plan", "terminal_keys", "to_json"]
 
 MAX_TIMEOUT_S = 86_400
 MAX_ATTEMPTS = 20
@@ -54,34 +65,44 @@ _UNAVAILABLE = ("act",)
 _KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
-def parse_plan(data: Any, *, tools: Mapping[str, ToolSpec], max_steps: int = 1_000) -> Plan:
+def parse_plan(
+    data: Any,
+    *,
+    tools: Mapping[str, ToolSpec],
+    max_steps: int = 1_000,
+    max_fan_out: int = 1_000,
+    standing: Standing = NOTHING,
+) -> Plan:
     """Check a plan and make its steps.
 
     Args:
         data: JSON from anywhere; it is not changed, and the plan shares its parts.
         tools: What the agent may use, by name.
         max_steps: Limit of steps; a longer plan is refused without looking at them.
+        max_fan_out: So many steps may wait for one.
+        standing: What is there already, if the plan is added to a run; then it may be an answer without steps.
 
     Raises:
         PlanInvalid: with ``errors``, every fault as ``{path, code, message}`` (at most about a hundred).
 
     Costs 20 to 40 µs of a CPU a step, and under a second for the worst of two megabytes.
     """
-    reading = Reading(tools)
-    raw_steps = _outline(data, reading.faults, max_steps)
+    reading = Reading(tools, known=standing.known)
+    raw_steps = _outline(data, reading.faults, max_steps, may_be_empty=bool(standing.known))
     check_storable(data, "", reading.faults)
-    reading.keys = _keys(raw_steps, reading.faults)
+    reading.keys = _keys(raw_steps, reading.faults, standing.known | standing.taken)
     drafts = [_draft(raw, f"steps[{number}]", reading) for number, raw in enumerate(raw_steps) if isinstance(raw, dict)]
     answer = Draft(PlanStep(key=""), "answer")
     if "answer" in data:
         collect(data["answer"], "answer", answer, reading)
     steps = link(drafts, answer, reading)
     check_cycles(steps, reading)
+    check_fan_out(steps, max_fan_out, reading)
     reading.faults.raise_any()
     return Plan(steps, data.get("answer", NO_ANSWER))
 
 
-def _outline(data: Any, faults: Faults, max_steps: int) -> list[Any]:
+def _outline(data: Any, faults: Faults, max_steps: int, *, may_be_empty: bool) -> list[Any]:
     """The list of steps, if there is one of an acceptable length."""
     if not isinstance(data, dict):
         faults.fatal("", "type", f'A plan is an object {{"steps": […]}}, not {type_name(data)}.')
@@ -97,12 +118,12 @@ def _outline(data: Any, faults: Faults, max_steps: int) -> list[Any]:
         faults.fatal("steps", "missing", "A plan needs steps: a list of objects.")
     if not isinstance(steps, list):
         faults.fatal("steps", "type", f"steps must be a list, not {type_name(steps)}.")
-    if not steps:
+    if not steps and not (may_be_empty and "answer" in data):
         faults.fatal("steps", "empty_plan", "The plan has no steps; give at least one.")
     return steps
 
 
-def _keys(raw_steps: list[Any], faults: Faults) -> dict[str, int]:
+def _keys(raw_steps: list[Any], faults: Faults, taken: Collection[str]) -> dict[str, int]:
     keys: dict[str, int] = {}
     for number, raw in enumerate(raw_steps):
         path = f"steps[{number}]"
@@ -115,6 +136,9 @@ def _keys(raw_steps: list[Any], faults: Faults) -> dict[str, int]:
             faults.add(f"{path}.key", "duplicate_key", message)
         else:
             keys[key] = number
+            if key in taken:
+                message = f"The key {key} is that of a step that the run has already; give this one another."
+                faults.add(f"{path}.key", "duplicate_key", message)
     return keys
 
 

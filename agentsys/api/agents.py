@@ -17,7 +17,7 @@ from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
 
-_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits", "approvals")
+_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits", "approvals", "planning")
 
 
 class NewVersion(Body):
@@ -31,6 +31,9 @@ class NewVersion(Body):
     limits = Object(default=dict, help_text="steps, time_s")
     approvals = Object(
         default=dict, help_text="What a person must approve: tools (names or all), expires_s, on_denied."
+    )
+    planning = Object(
+        default=dict, help_text="How runs plan anew: replan_on_failure, max_plans, max_fan_out, max_repeats."
     )
 
 
@@ -51,6 +54,7 @@ class VersionOut(serializers.ModelSerializer[AgentVersion]):
     tools = serializers.ListField(child=serializers.CharField())
     limits = serializers.DictField()
     approvals = serializers.DictField()
+    planning = serializers.DictField()
 
     class Meta:
         model = AgentVersion

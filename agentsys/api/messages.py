@@ -18,6 +18,9 @@ from agentsys.runs.models import RunMessage
 
 class SendMessage(Body):
     text = Text(max_length=control.MAX_MESSAGE_CHARS, help_text="Read by the run's next step that asks a model.")
+    replan = serializers.BooleanField(
+        default=False, help_text="Plan anew at once: what has not started waits for the new plan, which replaces it."
+    )
 
 
 class MessageOut(serializers.ModelSerializer[RunMessage]):
@@ -25,7 +28,7 @@ class MessageOut(serializers.ModelSerializer[RunMessage]):
 
     class Meta:
         model = RunMessage
-        fields = ["seq", "text", "by", "at", "read_at", "read_by"]
+        fields = ["seq", "text", "by", "at", "replan", "read_at", "read_by"]
         read_only_fields = fields
 
 
@@ -54,8 +57,12 @@ class Messages(PartsOfRun):
         responses={201: MessageOut},
     )
     def create(self, request: Request, run_id: UUID) -> Response:
-        """Tell a run something that its next planning or answering step takes into account.  409 when it has ended."""
+        """Tell a run something that its next planning or answering step takes into account.  409 when it has ended.
+
+        With ``replan`` it gets a planning step at once, and its new plan replaces what has not started; 409 when it has
+        no goal to plan from, or has planned as often as it may.
+        """
         run = services.get(self.workspace_id, run_id)
         body: dict[str, Any] = checked(SendMessage, request.data)
-        made = control.message(run, body["text"], user=self.user)
+        made = control.message(run, body["text"], user=self.user, replan=body["replan"])
         return Response(shown(MessageOut, made), status=status.HTTP_201_CREATED)

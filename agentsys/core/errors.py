@@ -148,6 +148,24 @@ class ChildFailed(AgentSysError):
     code, http_status = "child_failed", 502
 
 
+class PlanFixed(AgentSysError):
+    """The run has nothing to plan anew; it has no goal, or its agent runs only fixed plans."""
+
+    code, http_status = "plan_fixed", 409
+
+
+class TooManyPlans(AgentSysError):
+    """The run has planned as often as it may."""
+
+    code, http_status = "too_many_plans", 409
+
+
+class LoopDetected(AgentSysError):
+    """The run makes the same call again and again, with the same outcome."""
+
+    code, http_status = "loop_detected", 409
+
+
 class TooManyMessages(AgentSysError):
     """The run has had as many messages as it may."""
 

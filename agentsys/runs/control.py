@@ -72,19 +72,23 @@ def retry(run: Run, *, user: User | None = None, idempotency_key: str = "") -> t
     return make(run, derived, user=user, key=idempotency_key, digest=digest, told={"retry_of": str(run.pk)})
 
 
-def message(run: Run, text: str, *, user: User | None = None) -> RunMessage:
+def message(run: Run, text: str, *, user: User | None = None, replan: bool = False) -> RunMessage:
     """Tell a run something; its next step that asks a model (a plan, an answer) takes it into account.
+
+    With ``replan`` it plans anew at once: what has not started waits for the new plan, and is replaced by it.
 
     Raises:
         InvalidInput: the text is empty, too long or cannot be stored.
         InvalidTransition: the run ends or has ended.
         TooManyMessages: it has had as many as it may.
+        PlanFixed, TooManyPlans: it cannot plan anew.
     """
     if not text.strip() or len(text) > MAX_MESSAGE_CHARS or clean(text) != text:
         said = f"A message has 1 to {MAX_MESSAGE_CHARS:,} characters, and no NUL or half a surrogate pair."
         raise InvalidInput(said, errors=[{"path": "text", "code": "bad_value", "message": said}])
-    made = db.retrying(lambda: messages.send(run.pk, text, by=services.name_of(user)))
-    return RunMessage.objects.get(pk=made)
+    sent = db.retrying(lambda: messages.send(run.pk, text, by=services.name_of(user), replan=replan))
+    dispatch.wake(sent.lanes)
+    return RunMessage.objects.get(pk=sent.id)
 
 
 def _last_answers(steps: Sequence[db.Row]) -> list[str]:

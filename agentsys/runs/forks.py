@@ -16,6 +16,7 @@ from agentsys.tools import registry
 from . import control, services, submission
 from .models import Run
 from .pinned import allowed_tools
+from .planned import as_planned
 from .recorded import RECORDED
 from .states import StepKind, StepStatus
 from .store import derive
@@ -27,13 +28,6 @@ from .submission import Submission
 EFFECTS = ("recorded", "live")
 #: Kinds whose arguments can be overridden.
 _WITH_ARGUMENTS = (StepKind.TOOL, StepKind.WAIT, StepKind.ASK, StepKind.DELEGATE)
-_FIELDS = ("key", "kind", "arguments", "depends_on", "title", "timeout_s", "max_attempts", "on_error", "if_failed")
-_MORE_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "tool": ("tool", "approval", "expires_s"),
-    "ask": ("objective", "expires_s"),
-    "answer": ("objective",),
-    "delegate": ("objective",),
-}
 #: How a parsed plan names the place of a fault.
 _PLACE = re.compile(r"steps\[(\d+)\]\.?(.*)")
 
@@ -156,7 +150,7 @@ def _override_faults(arguments: Mapping[str, Any], by_key: Mapping[str, db.Row],
 def _overridden(run: Run, steps: Sequence[db.Row], arguments: Mapping[str, Any]) -> tuple[list[db.Row], list[Fault]]:
     """The steps with their new arguments and what these depend on; or what is wrong with them, as in a plan."""
     planned = [step for step in steps if step["kind"] != StepKind.PLAN]
-    raw = [_as_planned(step, arguments.get(step["key"], step["arguments"])) for step in planned]
+    raw = [as_planned(step) | {"arguments": arguments.get(step["key"], step["arguments"])} for step in planned]
     try:
         plan = parse_plan({"steps": raw}, tools=allowed_tools(run.agent_version), max_steps=len(raw))
     except PlanInvalid as invalid:
@@ -174,11 +168,6 @@ def _with(steps: Sequence[db.Row], arguments: Mapping[str, Any], needs: Mapping[
         else step
         for step in steps
     ]
-
-
-def _as_planned(step: db.Row, arguments: Any) -> dict[str, Any]:
-    names = (*_FIELDS, *_MORE_FIELDS.get(step["kind"], ()))
-    return {name: step[name] for name in names} | {"arguments": arguments}
 
 
 def _mapped(errors: Sequence[Fault], keys: Sequence[str], arguments: Mapping[str, Any]) -> list[Fault]:

@@ -20,11 +20,11 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, delegation, files, recorded, verifying
+from . import asking, delegation, files, planned, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
 from .models import Run
-from .pinned import allowed_tools, max_steps, model_of
+from .pinned import allowed_tools, max_fan_out, max_steps, model_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
 from .store import messages
@@ -106,7 +106,7 @@ def _with_lease(ensure: Callable[[], None]) -> Callable[[], None]:
 
 
 def plan(held: Held) -> Outcome:
-    """Turn the run's goal into steps."""
+    """Turn the run's goal into steps; in a run that is under way, into others than those that have not started."""
     claim = held.claim
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     version = run.agent_version
@@ -114,7 +114,8 @@ def plan(held: Held) -> Outcome:
     if run.effects == RECORDED:
         tools = recorded.marked(run.pk, tools)
     names = [entry["name"] for entry in files.listing(run.pk)]
-    told = messages.read(claim)
+    told = messages.heard(claim)
+    so_far = None if claim.arguments is None else planned.progress(claim, run, told)
     db.release()
     made, usage = planner.make_plan(
         run.goal,
@@ -122,10 +123,12 @@ def plan(held: Held) -> Outcome:
         tools=tools,
         input=run.input,
         files=names,
-        messages=told,
+        messages=[one.text for one in told],
         instructions=version.instructions,
-        max_steps=max_steps(run.limits),
+        max_steps=max_steps(run.limits) - (len(so_far.taken) if so_far else 0),
+        max_fan_out=max_fan_out(version),
         timeout_s=settings.MODEL_TIMEOUT_S,
+        progress=so_far,
     )
     return Expand(Result({"steps": [step.key for step in made.steps]}, usage), made, tools)
 

@@ -77,10 +77,10 @@ STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStat
 
 STEP_MOVES: dict[str, frozenset[str]] = {
     "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),
-    "queued": frozenset({"ready", "running", "skipped", "cancelled"}),
-    "ready": frozenset({"queued", "running", "skipped", "cancelled"}),
+    "queued": frozenset({"blocked", "ready", "running", "skipped", "cancelled"}),
+    "ready": frozenset({"blocked", "queued", "running", "skipped", "cancelled"}),
     "running": frozenset({"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}),
-    "sleeping": frozenset({"queued", "ready", "cancelled", "failed"}),
+    "sleeping": frozenset({"blocked", "queued", "ready", "cancelled", "failed"}),
     "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled"}),
 }
 _STOPS = frozenset({"cancelling", "cancelled", "failed"})

@@ -12,7 +12,7 @@ from agentsys.runs.states import Lane, StepKind
 from agentsys.runs.store.change import locked
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
-from agentsys.runs.store.create import NewSteps, _row, insert_steps
+from agentsys.runs.store.create import NewSteps, _row, add_steps
 from tests.support.rows import photograph, sql, value
 from tests.support.threads import background, in_parallel, until, waiting_for_locks
 from tests.support.worker import events, statuses
@@ -174,7 +174,8 @@ def test_edges_added_while_a_completion_waits_for_the_run_are_honoured(submit, o
 def _add_child(run, key, *, of):
     with locked(run.pk) as change:
         row = _row(0, PlanStep(key=key, tool="test.echo", depends_on=(of,)), StepKind.TOOL, Lane.COMPUTE, "pure", 5)
-        insert_steps(change, NewSteps([row]))
+        change.run["plan_version"] += 1
+        add_steps(change, NewSteps([row]))
         _edge(run, key, of)
 
 

@@ -66,6 +66,10 @@ class AgentForm(forms.ModelForm):
         required=False,
         help_text='What a person must approve: {"tools": ["http.post"]} or {"tools": "all"}; expires_s, on_denied.',
     )
+    planning = _Document(
+        required=False,
+        help_text='How runs plan anew: {"replan_on_failure": 1}; max_plans, max_fan_out, max_repeats.',
+    )
     use_version = forms.TypedChoiceField(
         required=False,
         coerce=int,
@@ -105,6 +109,7 @@ class AgentForm(forms.ModelForm):
         data = super().clean() or self.cleaned_data
         data["limits"] = data.get("limits") or {}
         data["approvals"] = data.get("approvals") or {}
+        data["planning"] = data.get("planning") or {}
         data["output_schema"] = data.get("output_schema")
         if not self.errors:
             self._check()
@@ -135,7 +140,17 @@ class VersionInline(StackedInline):
 
     model = AgentVersion
     fk_name = "agent"
-    fields = readonly_fields = ("mode", "model", "written", "only_tools", "schema", "bounds", "consent", "made")
+    fields = readonly_fields = (
+        "mode",
+        "model",
+        "written",
+        "only_tools",
+        "schema",
+        "bounds",
+        "consent",
+        "replans",
+        "made",
+    )
     verbose_name_plural = "Versions"
     ordering = ("-number",)
     extra = 0
@@ -174,6 +189,10 @@ class VersionInline(StackedInline):
     @display(description="Approvals")
     def consent(self, version: AgentVersion) -> str:
         return text.compact(version.approvals, 2_000)
+
+    @display(description="Planning anew")
+    def replans(self, version: AgentVersion) -> str:
+        return text.compact(version.planning, 500)
 
     @display(description="Made (UTC)")
     def made(self, version: AgentVersion) -> str:

@@ -9,6 +9,7 @@ tool, an argument without a value, a literal or a word without a place, and a ti
 from typing import Any
 
 from agentsys.core.errors import GoalNotPlannable
+from agentsys.llm.offline import anew
 from agentsys.llm.offline.planner import Planner
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 
@@ -18,8 +19,9 @@ MODEL = "offline"
 def respond(request: ModelRequest) -> ModelResponse:
     """Answer from ``request.context`` and ``request.tools``; the prose of the request is not read.
 
-    Context by purpose: ``plan`` {goal, input?, files?, max_steps?}, ``act`` {objective, input?, files?},
-    ``answer`` {outputs}.
+    Context by purpose: ``plan`` {goal, input?, files?, max_steps?, progress?}, ``act`` {objective, input?, files?},
+    ``answer`` {outputs}.  With ``progress``, of a run that is under way, what people have said is planned as the new
+    rest; without a word, what a failure has left.
 
     Raises:
         GoalNotPlannable: with ``clause``, the part that cannot be planned, and ``reason``.
@@ -30,13 +32,20 @@ def respond(request: ModelRequest) -> ModelResponse:
 
 def _plan(request: ModelRequest) -> dict[str, Any]:
     context = request.context
+    progress = context.get("progress")
+    if progress and not progress["asked"]:
+        return anew.without_failed(progress)
     planner = Planner(
         request.tools,
         files=tuple(context.get("files") or ()),
         input=context.get("input"),
         max_steps=context.get("max_steps") or 1_000,
     )
-    goal = str(context.get("goal") or context.get("objective") or "")
+    if progress:
+        planner.goes_on(anew.seeds(progress, planner.profiles), taken=progress["taken"])
+        goal = "\n".join(progress["asked"])
+    else:
+        goal = str(context.get("goal") or context.get("objective") or "")
     # What a plan could not store: NUL, and halves of characters.
     return planner.plan(goal.replace("\0", "\ufffd").encode("utf-8", "replace").decode())
 

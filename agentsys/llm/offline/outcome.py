@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from agentsys.core.errors import GoalNotPlannable
 from agentsys.llm.offline.clauses import Clause
 from agentsys.llm.offline.sheet import Miss
 from agentsys.llm.offline.sources import Source, Step
@@ -11,6 +12,7 @@ from agentsys.llm.offline.words import FUNCTION, GENERIC, PLURALS, PRONOUNS, ste
 #: Tools whose output nothing can mean.
 SILENT = ("wait",)
 MAX_TITLE_CHARS = 200
+ADVICE = "Say it in other words, split the sentence, or set AGENTSYS_MODEL to a language model."
 _FIGURES = stemmed("number total count amount figure")
 
 
@@ -88,3 +90,10 @@ def _step(step: Step) -> dict[str, Any]:
     if step.after:
         data["depends_on"] = sorted(step.after)
     return data
+
+
+def refusal(said: Clause, reason: str) -> GoalNotPlannable:
+    """The goal's planning ends at this clause."""
+    text = " ".join(said.text.split())
+    text = text if len(text) <= 300 else f"{text[:299]}…"
+    return GoalNotPlannable(f'Cannot plan "{text}": {reason}. {ADVICE}', clause=text, reason=reason)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from agentsys.core.errors import GoalNotPlannable
 from agentsys.llm.offline import attempt, outcome, several
 from agentsys.llm.offline.attempt import Draft
 from agentsys.llm.offline.catalogue import Param, Profile, profiles, weights
@@ -23,7 +22,6 @@ RECENT = 50  #: how many steps back a reference may reach
 MAX_LITERALS = 40  #: of one clause
 MAX_DEPTH = 3  #: of clauses within clauses
 RESERVED = ("input", "files", "goal")
-ADVICE = "Say it in other words, split the sentence, or set AGENTSYS_MODEL to a language model."
 _KEY = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 
@@ -43,7 +41,14 @@ class Planner:
         self.answers: dict[str, str] = {}
         self.groups = 0
         self.depth = 0
+        self.begun = 0  # how many of the steps were there before
+        self.taken: frozenset[str] = frozenset()  # keys that are not free
         self.of: tuple[int, str, int] | None = None  # a group in turn, whose turn it is, how many steps there were
+
+    def goes_on(self, steps: Sequence[Step], *, taken: Iterable[str]) -> None:
+        """Plan what comes after these steps, which are there already."""
+        self.steps, self.begun = list(steps), len(steps)
+        self.taken = frozenset(taken)
 
     def plan(self, goal: str) -> dict[str, Any]:
         """
@@ -56,10 +61,11 @@ class Planner:
             try:
                 self._take(said)
             except Miss as miss:
-                raise _refusal(said, miss.reason) from None
-        if not self.steps:
-            raise _refusal(clause([], goal.strip()), "it asks for nothing that a tool could do")
-        return outcome.plan(self.steps, self.answers)
+                raise outcome.refusal(said, miss.reason) from None
+        made = self.steps[self.begun :]
+        if not made and not self.answers:
+            raise outcome.refusal(clause([], goal.strip()), "it asks for nothing that a tool could do")
+        return outcome.plan(made, self.answers)
 
     # --- Clauses ------------------------------------------------------------------------
     def _take(self, said: Clause) -> None:
@@ -272,7 +278,7 @@ class Planner:
                 step.after |= last
             step.after -= step.uses | {step.key}
             self.steps.append(step)
-        if len(self.steps) > self.max_steps:
+        if len(self.steps) - self.begun > self.max_steps:
             raise Miss(f"the plan would have more than {self.max_steps:,} steps")
         return draft.step
 
@@ -287,13 +293,7 @@ class Planner:
     def _key(self, word: str, inserted: list[Step], profile: Profile | None = None) -> str:
         """A readable key that is still free: the verb, or the tool's last name."""
         base = word if _KEY.fullmatch(word) else (profile.name.rpartition(".")[2][:40] if profile else "step")
-        taken = {step.key for step in (*self.steps, *inserted)} | set(RESERVED)
+        taken = {step.key for step in (*self.steps, *inserted)} | {*RESERVED, *self.taken}
         if base not in taken:
             return base
         return next(key for n in range(2, len(taken) + 3) if (key := f"{base}_{n}") not in taken)
-
-
-def _refusal(said: Clause, reason: str) -> GoalNotPlannable:
-    text = " ".join(said.text.split())
-    text = text if len(text) <= 300 else f"{text[:299]}…"
-    return GoalNotPlannable(f'Cannot plan "{text}": {reason}. {ADVICE}', clause=text, reason=reason)

@@ -16,6 +16,7 @@ class RunMessage(models.Model):
     text = models.TextField()
     by = models.CharField(max_length=150, blank=True)  # a person's name, as it was then
     at = models.DateTimeField(db_default=Now())
+    replan = models.BooleanField(default=False, db_default=False)  # whoever sent it wants another plan
     read_at = models.DateTimeField(null=True)
     read_by = models.CharField(max_length=64, blank=True)
 

@@ -15,7 +15,7 @@ class Step(models.Model):
 
     workspace_id = models.UUIDField()
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="steps", db_constraint=False, db_index=False)
-    key = models.CharField(max_length=64)
+    key = models.CharField(max_length=72)  # a plan's, or with a dot: the engine's
     kind = models.CharField(max_length=8, choices=StepKind)
     tool = models.CharField(max_length=100, blank=True)
     title = models.CharField(max_length=200, blank=True)

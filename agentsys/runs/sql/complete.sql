@@ -136,7 +136,7 @@ SELECT s.status, s.claim_token = %(token)s::uuid AS ours, r.open_steps, r.plan_v
 SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, r.input, r.goal, r.status, o.outputs
   FROM runs_run r CROSS JOIN LATERAL (
        SELECT coalesce(jsonb_object_agg(s.key, s.output), '{}') AS outputs FROM runs_step s
-        WHERE s.run_id = r.id AND s.kind <> 'plan'
+        WHERE s.run_id = r.id AND s.kind <> 'plan' AND s.reason <> 'superseded'
           AND CASE WHEN r.answer IS NULL THEN NOT EXISTS (SELECT 1 FROM runs_stepedge e WHERE e.parent_id = s.id)
                    ELSE r.answer -> 'keys' ? s.key END) o
  WHERE r.id = ANY(%(run_ids)s::uuid[]);

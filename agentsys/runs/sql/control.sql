@@ -26,12 +26,14 @@ SELECT 1 AS found FROM runs_step WHERE run_id = %(run_id)s AND status = 'sleepin
 
 -- name: origin_steps
 -- The steps of a run that another one is made from, and what the run says of its plan, in one snapshot.  Outputs are
--- copied where they are.
+-- copied where they are.  What a new plan has replaced is no part of it, nor is planning anew that came to nothing.
 SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane, s.effect, s.on_error,
        s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.error ->> 'code' AS error_code,
-       s.effect_started_at IS NOT NULL AS begun, r.answer AS run_answer
+       s.finished_at, s.effect_started_at IS NOT NULL AS begun, r.answer AS run_answer
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
- WHERE s.run_id = %(run_id)s ORDER BY s.id;
+ WHERE s.run_id = %(run_id)s AND s.reason <> 'superseded'
+   AND (s.kind <> 'plan' OR s.arguments IS NULL OR s.status = 'succeeded')
+ ORDER BY s.id;
 
 -- name: insert_derived
 -- One statement: a run made from another one (a retry, a fork, a child), its steps, of which some may have ended or

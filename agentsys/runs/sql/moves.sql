@@ -171,25 +171,31 @@ WITH given AS MATERIALIZED (
 SELECT id, status, reason, deadline_at, created_at FROM run;
 
 -- name: insert_steps
--- New steps of a live run and their edges; under its lock.  Their parents are among them.
+-- New steps of a live run and their edges; under its lock.  Their parents are among them, or among the given ids.
 WITH step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at)
+        slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, %(plan_version)s, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' ELSE %(ready)s::text END, '', s.deps_left,
-        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false, 0, 0, 0, '',
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN t.not_before IS NOT NULL THEN 'sleeping' ELSE %(ready)s::text END,
+        CASE WHEN s.deps_left = 0 AND t.not_before IS NOT NULL THEN 'start_at' ELSE '' END, s.deps_left,
+        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false,
+        CASE WHEN s.deps_left = 0 THEN t.not_before END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        expires_s float8, timeout_s float8, max_attempts int, deps_left int)
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int),
+           (SELECT CASE WHEN %(not_before)s::timestamptz > statement_timestamp() THEN %(not_before)s::timestamptz END
+                AS not_before) t
      ORDER BY s.n
     RETURNING id, key, status, lane
+), parent AS (
+    SELECT id, key FROM step UNION ALL SELECT id, key FROM runs_step WHERE id = ANY(%(beside)s::bigint[])
 ), edge AS (
     INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
     SELECT %(workspace_id)s, %(run_id)s, p.id, c.id
       FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
-      JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
+      JOIN parent p ON p.key = e.parent JOIN step c ON c.key = e.child
 )
-SELECT lane, status FROM step;
+SELECT id, lane, status FROM step ORDER BY id;

@@ -94,12 +94,21 @@ class Change:
 
     def stop(self, *, reason: str, error: AgentSysError | None, by: str | None = None) -> None:
         """Cancel whatever is not running; the run ends failed (with ``error``) or cancelled once drained."""
+        if error is not None:
+            self.stop_for(told(error), reason=reason, retryable=error.retryable)
+        elif self.run["status"] != RunStatus.CANCELLING:
+            self._drain(reason, reason, **({"by": by} if by else {}))
+
+    def stop_for(self, error: dict[str, Any], *, reason: str, retryable: bool) -> None:
+        """:meth:`stop` for an error as the tables have it."""
         if self.run["status"] == RunStatus.CANCELLING:
             return
-        if error is not None:
-            self.run["error"], self.run["retryable"] = told(error), error.retryable
-        self.run["stop_reason"] = reason
-        self._turn(RunStatus.CANCELLING, reason if error is None else "policy", **({"by": by} if by else {}))
+        self.run["error"], self.run["retryable"] = error, retryable
+        self._drain(reason, "policy")
+
+    def _drain(self, stop_reason: str, reason: str, **data: Any) -> None:
+        self.run["stop_reason"] = stop_reason
+        self._turn(RunStatus.CANCELLING, reason, **data)
         self._cancelling = True
         self.cancel_open("run")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from agentsys.tools.registry import ToolSpec
 
 from .. import results
 from ..models import Run
-from ..states import Lane, StepKind
+from ..states import Lane, StepKind, StepStatus
 from .change import Change
 from .sql import SQL
 
@@ -78,9 +79,10 @@ class NewRun:
         return {"answer": steps.answer, "open_steps": len(steps.rows), "active_steps": len(steps.roots)}
 
 
-def planning_step() -> NewSteps:
-    """Step 0 of a run without a fixed plan: make one."""
-    return NewSteps([_row(0, PlanStep(key=PLAN_KEY), StepKind.PLAN, Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S * 3)])
+def planning_step(key: str = PLAN_KEY, arguments: dict[str, Any] | None = None) -> NewSteps:
+    """Step 0 of a run without a fixed plan: make one.  With arguments (see ``replan``), a later step: make another."""
+    step = PlanStep(key=key, arguments=arguments or {})
+    return NewSteps([_row(0, step, StepKind.PLAN, Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S * 3)])
 
 
 def steps_of(plan: Plan, tools: Mapping[str, ToolSpec]) -> NewSteps:
@@ -131,12 +133,17 @@ def insert_runs(
     return [run.stored(rows[run.id] | given) for run in new if run.id in rows]
 
 
-def insert_steps(change: Change, steps: NewSteps) -> None:
-    """Add steps to a locked run, and its answer template; their edges stay among themselves."""
+def add_steps(
+    change: Change, steps: NewSteps, *, beside: Sequence[int] = (), not_before: datetime | None = None
+) -> list[int]:
+    """Add steps to a locked run; their ids.
+
+    Args:
+        beside: Ids of steps of the run that the new ones may depend on, too.
+        not_before: Steps that wait for nobody sleep until then.
+    """
     run = change.run
-    run["plan_version"] += 1
-    run["answer"] = steps.answer
-    db.rows(
+    made = db.rows(
         SQL["insert_steps"],
         workspace_id=run["workspace_id"],
         run_id=run["id"],
@@ -145,12 +152,24 @@ def insert_steps(change: Change, steps: NewSteps) -> None:
         ready=change.ready.value,
         steps=Jsonb(steps.rows),
         edges=Jsonb(steps.edges),
+        beside=list(beside),
+        not_before=not_before,
     )
     run["open_steps"] += len(steps.rows)
     run["active_steps"] += len(steps.roots)
-    for lane in steps.roots:
-        change.ring(lane)
-    change.event("plan.revised", version=run["plan_version"], steps=[row["key"] for row in steps.rows])
+    for row in made:
+        if row["status"] == StepStatus.READY:
+            change.ring(row["lane"])
+    return [row["id"] for row in made]
 
 
-__all__ = ["PLAN_KEY", "NewRun", "NewSteps", "insert_runs", "insert_steps", "planning_step", "steps_of"]
+def plan_revised(change: Change, steps: NewSteps, superseded: Sequence[str] = ()) -> None:
+    """These steps and their answer template are the plan of a locked run now."""
+    change.run["answer"] = steps.answer
+    added = [row["key"] for row in steps.rows]
+    change.event("plan.revised", version=change.run["plan_version"], added=added, superseded=list(superseded))
+
+
+__all__ = [
+    "PLAN_KEY", "NewRun", "NewSteps", "add_steps", "insert_runs", "plan_revised", "planning_step", "steps_of",
+]  # fmt: skip

@@ -11,7 +11,7 @@ from agentsys.core import db
 from agentsys.core.errors import InvalidTransition
 
 from ..models import Run
-from ..states import RunStatus, StepStatus
+from ..states import RunStatus, StepKind, StepStatus
 from .change import jsonb
 from .create import NewSteps
 from .sql import SQL
@@ -84,11 +84,18 @@ def derive(run_id: UUID, steps: Sequence[db.Row], *, redo: Collection[str]) -> D
     outside = [step for step in steps if step["key"] not in redo]
     unknown = {step["key"] for step in outside if _is_unknown(step)}
     ended = {step["key"] for step in outside if step["status"] == StepStatus.SUCCEEDED}
-    kept = _with_parents(ended | unknown, {step["key"]: step["depends_on"] for step in steps}) - unknown
+    kept = _with_parents(ended | unknown | _planned_around(outside), {step["key"]: step["depends_on"] for step in steps}) - unknown
     rows = [_row(n, step, kept, unknown) for n, step in enumerate(steps)]
     edges = [{"parent": parent, "child": step["key"]} for step in steps for parent in step["depends_on"]]
     again = [step["key"] for step in steps if step["key"] not in kept]
     return Derived(rows, edges, steps[0]["run_answer"], run_id, _first(steps, again), frozenset(again))
+
+
+def _planned_around(steps: Sequence[db.Row]) -> set[str]:
+    """What had failed or was skipped when the run planned anew: the new plan is the answer to it."""
+    anew = [step["finished_at"] for step in steps if step["kind"] == StepKind.PLAN and step["arguments"] is not None]
+    bad = (step for step in steps if step["status"] in (StepStatus.FAILED, StepStatus.SKIPPED))
+    return {step["key"] for step in bad if anew and step["finished_at"] <= max(anew)}
 
 
 def _is_unknown(step: db.Row) -> bool:

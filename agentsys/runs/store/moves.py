@@ -12,12 +12,12 @@ from agentsys.core import backoff, db
 from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
 from agentsys.runs.told import told
 
-from ..states import RunStatus, StepStatus
-from . import unknown
+from ..states import RunStatus, StepKind, StepStatus
+from . import replan, unknown
 from .change import Change, jsonb, locked
 from .claims import Claim, Result
 from .complete import usage_of
-from .create import NewSteps, insert_steps
+from .create import NewSteps
 from .sql import SQL
 from .unknown import MAX_CRASHES, MAX_FREE_ATTEMPTS
 
@@ -92,11 +92,14 @@ def _fail_for_good(change: Change, held: db.Row, fault: Fault) -> None:
 
 
 def after_failure(change: Change, step: db.Row, fault: Fault) -> None:
-    """What follows from a step that has failed for good: its children go on or are skipped, or its run stops."""
+    """What follows from a step that has failed for good: its children go on or are skipped, or its run plans anew
+    or stops."""
     change.event("step.failed", step["key"], error=told(fault.error), attempt=step["attempt"])
-    if step["on_error"] == "continue":
+    if replan.is_anew(step):
+        replan.came_to_nothing(change, step, fault.error)
+    elif step["on_error"] == "continue":
         change.join(step["id"], failed=True)
-    else:
+    elif step["kind"] == StepKind.PLAN or not replan.around(change, step, fault.error, fault.reason):
         change.stop(reason=fault.reason, error=fault.error)
 
 
@@ -158,11 +161,11 @@ def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
 
     def work() -> Sequence[str]:
         with locked(claim.run_id) as change:
-            leave(change, claim, StepStatus.SUCCEEDED, result=result)
+            step = leave(change, claim, StepStatus.SUCCEEDED, result=result)
             change.event("step.succeeded", claim.key, attempt=claim.attempt)
             change.cost(claim.kind, result)
             if change.run["status"] != RunStatus.CANCELLING:
-                insert_steps(change, steps)
+                replan.record(change, claim, step, steps)
         return change.lanes
 
     return db.persistent(work, for_s=settings.LEASE_S)

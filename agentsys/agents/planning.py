@@ -1,0 +1,36 @@
+"""How the runs of an agent version may plan anew: ``{replan_on_failure, max_plans, max_fan_out, max_repeats}``.
+
+Each is optional: the installation's setting, or none for the first, stands in for what is left out.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+#: Term -> (least, greatest), whole numbers.
+TERMS: dict[str, tuple[int, int]] = {
+    "replan_on_failure": (0, 20),
+    "max_plans": (1, 50),
+    "max_fan_out": (1, 1_000),
+    "max_repeats": (1, 1_000),
+}
+
+Fault = dict[str, str]
+
+
+def faults(terms: Any, *, path: str = "planning") -> Iterator[Fault]:
+    """What is wrong with an agent version's terms."""
+    if not isinstance(terms, dict):
+        yield _fault(path, "type", "planning must be an object.")
+        return
+    for name, value in terms.items():
+        where = f"{path}.{name[:50]}"
+        if name not in TERMS:
+            yield _fault(where, "unknown_field", f"There is no such term; there are {', '.join(TERMS)}.")
+        elif not isinstance(value, int) or isinstance(value, bool):
+            yield _fault(where, "type", "Must be a whole number.")
+        elif not TERMS[name][0] <= value <= TERMS[name][1]:
+            yield _fault(where, "bad_value", f"Must be from {TERMS[name][0]} to {TERMS[name][1]:,}.")
+
+
+def _fault(path: str, code: str, message: str) -> Fault:
+    return {"path": path, "code": code, "message": message}
