@@ -31,9 +31,9 @@ class RunId(UUIDConverter):
 
 
 class StepKey(StringConverter):
-    """As in a plan; the engine's own steps have a dot (``plan.1``)."""
+    """As in a plan; what the engine has named has a dot (``plan.1``, and ``fetch.v1`` that a new plan has replaced)."""
 
-    regex = "[A-Za-z_][A-Za-z0-9_.]{0,63}"
+    regex = "[A-Za-z_][A-Za-z0-9_.]{0,71}"
 
 
 class FileName(StringConverter):

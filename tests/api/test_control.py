@@ -6,6 +6,8 @@ import pytest
 
 from agentsys.core.ids import uuid7
 from agentsys.runs.models import Event, Run
+from agentsys.runs.store import messages
+from agentsys.runs.store.claims import claim
 
 RUNS = "/api/v1/runs"
 ECHO = {"key": "a", "tool": "test.echo"}
@@ -79,7 +81,8 @@ def test_a_message_is_kept_and_listed(operator: Any, viewer: Any, stranger: Any,
 
     assert sent.status_code == 201
     assert {**sent.json(), "at": None} == {
-        "seq": 1, "text": "Be brief.", "by": "our-operator", "at": None, "read_at": None, "read_by": "",
+        "seq": 1, "text": "Be brief.", "by": "our-operator", "at": None, "replan": False, "read_at": None,
+        "read_by": "",
     }  # fmt: skip
     assert viewer.get(path_of(run, "messages")).json()["results"] == [sent.json()]
     problem(stranger.get(path_of(run, "messages")), 404, "not_found")
@@ -141,3 +144,64 @@ def test_only_an_operator_of_the_workspace_controls_its_runs(
 
     run.refresh_from_db()
     assert (run.status, Event.objects.count(), Run.objects.count()) == ("queued", before, 1)
+
+
+# --- Planning anew --------------------------------------------------------------------------
+def test_a_message_can_ask_for_another_plan(operator: Any, viewer: Any, submit: Any, worker: Any) -> None:
+    run = submit([ECHO, {"key": "b", "tool": "test.far", "depends_on": ["a"]}], goal="do")
+    worker.drain("compute")
+
+    sent = operator.post(path_of(run, "messages"), {"text": "Compute 20 * 3", "replan": True}, format="json")
+
+    assert (sent.status_code, sent.json()["replan"]) == (201, True)
+    steps = {step["key"]: step for step in viewer.get(path_of(run, "steps")).json()["results"]}
+    assert {key: step["status"] for key, step in steps.items()} == {
+        "a": "succeeded",
+        "b": "blocked",
+        "plan.1": "ready",
+    }
+    worker.finish(run)
+    old = viewer.get(path_of(run, "steps", "b.v0")).json()
+    assert (old["status"], old["reason"], old["attempt"], old["started_at"]) == ("skipped", "superseded", 0, None)
+    shown = viewer.get(path_of(run)).json()
+    assert (shown["plan_version"], shown["result"]) == (1, 60)
+    (told,) = Event.objects.filter(run=run, type="plan.revised").values_list("data", flat=True)
+    assert (told["version"], told["superseded"]) == (1, ["b"])
+
+
+def test_what_cannot_be_planned_anew_is_a_conflict(
+    operator: Any, viewer: Any, stranger: Any, submit: Any, problem: Any, settings: Any
+) -> None:
+    settings.RUN_MAX_PLANS = 1
+    fixed, full, body = submit([ECHO]), submit([ECHO], goal="do"), {"text": "Otherwise.", "replan": True}
+    problem(operator.post(path_of(fixed, "messages"), body, format="json"), 409, "plan_fixed")
+    problem(stranger.post(path_of(full, "messages"), body, format="json"), 404, "not_found")
+    problem(viewer.post(path_of(full, "messages"), body, format="json"), 403, "forbidden")
+    problem(operator.post(path_of(full, "messages"), body | {"replan": "perhaps"}, format="json"), 422, "invalid_input")
+    assert operator.post(path_of(full, "messages"), body, format="json").status_code == 201
+
+    held = claim("model", owner="w")
+    assert messages.read(held) == ["Otherwise."]
+    problem(operator.post(path_of(full, "messages"), body, format="json"), 409, "too_many_plans")
+    assert (fixed.messages.count(), full.messages.count()) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("terms", "code"),
+    [
+        ({"replan_on_failure": -1}, "bad_value"),
+        ({"max_plans": 0}, "bad_value"),
+        ({"max_plans": 10**30}, "bad_value"),
+        ({"max_fan_out": True}, "type"),
+        ({"max_repeats": "3"}, "type"),
+        ({"often": 1}, "unknown_field"),
+    ],
+)
+def test_an_agents_terms_of_planning_are_checked(author: Any, problem: Any, terms: Any, code: str) -> None:
+    body = {"slug": "planner", "name": "Planner", "planning": terms}
+
+    refused = problem(author.post("/api/v1/agents", body, format="json"), 422, "invalid_input")
+
+    assert [(fault["path"], fault["code"]) for fault in refused["errors"]] == [(f"planning.{next(iter(terms))}", code)]
+    made = author.post("/api/v1/agents", body | {"planning": {"replan_on_failure": 2}}, format="json")
+    assert made.json()["current_version"]["planning"] == {"replan_on_failure": 2}

@@ -51,7 +51,33 @@ def test_an_operator_retries_and_is_led_to_the_new_run(staff, submit, worker):
     assert operator.page(run_url(made)).css(f"a[href='{run_url(run)}']")
 
 
-@pytest.mark.parametrize("name", ["pause", "resume", "retry", "cancel"])
+def test_an_operator_asks_for_another_plan_in_words(staff, submit, worker):
+    run, operator = submit([echo("a"), echo("b", "${a}", tool="test.far")], goal="Do it"), staff(Role.OPERATOR)
+    assert "replan" in offered(operator.page(run_url(run)))
+    assert operator.page(run_url(run, "replan")).css_first("textarea[name=text]")
+    worker.drain("compute")
+
+    answer = operator.post(run_url(run, "replan"), text="Compute 20 * 3")
+
+    assert answer.headers["Location"] == run_url(run)
+    assert worker.finish(run).result == 60
+    page = operator.page(run_url(run))
+    assert [node.css_first("title").text() for node in page.css(".node.is-old")] == ["b.v0 — superseded by a new plan"]
+    assert page.css(".as-reason")[0].text() == "superseded"
+
+
+def test_another_plan_without_a_word_or_a_goal_is_not_asked_for(staff, submit):
+    run, fixed, operator = submit([echo("a")], goal="Do it"), submit([echo("a")]), staff(Role.OPERATOR)
+    before = snapshot(Run)
+
+    operator.post(run_url(run, "replan"), text="  ")
+    operator.post(run_url(fixed, "replan"), text="Otherwise.")
+
+    assert "replan" not in offered(operator.page(run_url(fixed)))
+    assert snapshot(Run) == before
+
+
+@pytest.mark.parametrize("name", ["pause", "resume", "retry", "cancel", "replan"])
 def test_a_viewer_controls_nothing(staff, submit, name):
     run, viewer = submit([echo("a")]), staff(Role.VIEWER)
     before = snapshot(Run)

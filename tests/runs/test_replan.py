@@ -12,8 +12,8 @@ from agentsys.core.errors import (
     ModelUnavailable,
     PlanFixed,
     PlanInvalid,
-    TooManyPlans,
     ToolFailed,
+    TooManyPlans,
 )
 from agentsys.llm.types import Usage
 from agentsys.runs import control, handlers, services

@@ -3,16 +3,19 @@
 from random import Random
 from typing import Any
 
+from agentsys.agents.plan_types import NOTHING, Standing
+
 MAX_STEPS = 6
 
 
-def draw(rng: Random) -> dict[str, Any]:
-    """A valid plan of 1 to MAX_STEPS steps."""
+def draw(rng: Random, standing: Standing = NOTHING) -> dict[str, Any]:
+    """A valid plan of 1 to MAX_STEPS steps; some of its steps wait for what stands, and may take keys that are free."""
     steps: list[dict[str, Any]] = []
-    for n in range(rng.randint(1, MAX_STEPS)):
-        before = [step["key"] for step in steps]
+    free = [key for n in range(MAX_STEPS * 20) if (key := f"s{n}") not in standing.known | standing.taken]
+    for key in free[: rng.randint(1, MAX_STEPS)]:
+        before = [*sorted(standing.known), *(step["key"] for step in steps)]
         parents = rng.sample(before, min(len(before), rng.choice((0, 1, 1, 2))))
-        steps.append(_step(rng, f"s{n}", parents))
+        steps.append(_step(rng, key, parents))
     return {"steps": steps}
 
 

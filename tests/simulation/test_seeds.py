@@ -11,7 +11,7 @@ import pytest
 from agentsys.accounts.models import Workspace
 from agentsys.agents.models import Agent, AgentVersion
 from agentsys.runs import verify
-from agentsys.runs.models import Run
+from agentsys.runs.models import Run, Step
 from tests.simulation.world import World
 from tests.support import emptying
 
@@ -20,7 +20,8 @@ ACTIONS, AT_ONCE = 150, 20
 #: What must have happened in the histories together, or they prove little.
 SOMETIMES = (
     "fenced", "already", "reaped", "crashed", "frozen", "lost bell", "unknown commit", "before a commit",
-    "after a statement", "late decision", "resolved", "clock jumped", "poison",
+    "after a statement", "late decision", "resolved", "clock jumped", "poison", "replanned",
+    "superseded", "refused: too_many_plans",
 )  # fmt: skip
 
 TRACE: list[str] = []
@@ -38,7 +39,8 @@ def history(seed: int, actions: int, seen: Counter[str]) -> World:
     emptying.empty(None)
     workspace = Workspace.objects.create(slug="home", name="Home")
     agent = Agent.objects.create(workspace=workspace, slug="assistant", name="Assistant")
-    agent.current_version = AgentVersion.objects.create(workspace=workspace, agent=agent, number=1)
+    anew = {"replan_on_failure": 2, "max_plans": 4}
+    agent.current_version = AgentVersion.objects.create(workspace=workspace, agent=agent, number=1, planning=anew)
     agent.save()
     world = World(seed, workspace, agent.slug, seen)
     TRACE[:] = ()
@@ -50,6 +52,7 @@ def history(seed: int, actions: int, seen: Counter[str]) -> World:
         world.finish()
     check(world)
     seen["poison"] += Run.objects.filter(reason="poison").count()
+    seen["superseded"] += Step.objects.filter(reason="superseded").count()
     return world
 
 

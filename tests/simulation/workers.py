@@ -3,13 +3,17 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agentsys.core.errors import AgentSysError, LeaseLost, NotFound
-from agentsys.runs import asking, handlers
+from agentsys.agents.plans import parse_plan
+from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound
+from agentsys.runs import asking, handlers, planned
 from agentsys.runs.leases import Held
-from agentsys.runs.store import claims, complete, decisions, moves
+from agentsys.runs.models import Run
+from agentsys.runs.store import claims, complete, decisions, messages, moves
 from agentsys.runs.store.claims import Claim, Result
+from agentsys.runs.store.create import NewSteps, steps_of
 from agentsys.runs.store.decisions import Question
 from agentsys.tools import registry
+from tests.simulation import plans
 from tests.support.rows import sql
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ class Job:
     claim: Claim
     begun: bool = False
     result: Result | None = None
+    plan: NewSteps | None = None
 
 
 class Worker:
@@ -50,6 +55,9 @@ class Worker:
 
     def _begin(self, job: Job) -> None:
         claim = job.claim
+        if claim.kind == "plan":
+            self._plan(job)
+            return
         if claim.kind != "tool":
             self._moved(job, handlers.HANDLERS[claim.kind](Held(claim)))
             return
@@ -65,6 +73,28 @@ class Worker:
             self.world.calls[claim.idempotency_key] += 1
         job.begun = True
 
+    def _plan(self, job: Job) -> None:
+        """Some model's plan; it cannot always."""
+        claim, rng = job.claim, self.world.rng
+        standing = planned.progress(claim, Run.objects.get(pk=claim.run_id), messages.heard(claim)).standing()
+        if rng.random() < 0.2:
+            raise GoalNotPlannable("no")
+        tools = registry.all_tools()
+        plan = parse_plan(plans.draw(rng, standing), tools=tools, standing=standing)
+        job.begun, job.plan = True, steps_of(plan, tools)
+
+    def plan(self) -> None:
+        """A model's answer comes back."""
+        if (job := self._next(lambda job: job.plan is not None)) is None or job.plan is None:
+            return
+        try:
+            moves.expand(job.claim, Result({}), job.plan)
+        except LeaseLost as error:
+            self._lost(job, error)
+            return
+        self.jobs.remove(job)
+        self.world.seen["replanned"] += 1
+
     def _moved(self, job: Job, outcome: Any) -> None:
         if isinstance(outcome, Result):
             job.begun, job.result = True, outcome
@@ -77,7 +107,7 @@ class Worker:
 
     def end(self) -> None:
         """The tool comes back, with a result or an error."""
-        if (job := self._next(lambda job: job.begun and job.result is None)) is None:
+        if (job := self._next(lambda job: job.begun and job.result is None and job.plan is None)) is None:
             return
         if self.world.rng.random() < 0.7:
             job.result = Result({"of": job.claim.key})
@@ -147,6 +177,8 @@ class Worker:
                 return
             while any(not job.begun for job in self.jobs):
                 self.begin()
+            while any(job.plan is not None for job in self.jobs):
+                self.plan()
             for job in self.jobs:
                 job.result = job.result or Result({"of": job.claim.key})
             while self.jobs and all(job.begun for job in self.jobs):

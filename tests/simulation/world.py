@@ -69,7 +69,8 @@ class World:
     # --- People ---------------------------------------------------------------------------
     def submit(self) -> None:
         if len(self.runs) < MAX_RUNS:
-            request = Submission(agent=self.agent, plan=plans.draw(self.rng), priority=self.rng.randint(-10, 10))
+            plan, priority = plans.draw(self.rng), self.rng.randint(-10, 10)
+            request = Submission(agent=self.agent, goal="do", plan=plan, priority=priority)
             key = f"run-{len(self.runs)}"
             for _ in range(2):  # a client that saw an error asks again, with its key
                 with suppress(OperationalError):
@@ -88,6 +89,10 @@ class World:
 
     def resume(self) -> None:
         self._on_run(control.resume)
+
+    def replan(self) -> None:
+        """Somebody wants another plan."""
+        self._on_run(lambda run: control.message(run, "Otherwise.", replan=True))
 
     def retry(self) -> None:
         if self.runs and len(self.runs) < MAX_RUNS:
@@ -134,13 +139,18 @@ class World:
 
     # --- Workers --------------------------------------------------------------------------
     def claim(self) -> None:
-        self._worker().claim(self.rng.choice((Lane.COMPUTE, Lane.COMPUTE, Lane.SYSTEM)), self.rng.choice((1, 2, 8)))
+        self._worker().claim(
+            self.rng.choice((Lane.COMPUTE, Lane.COMPUTE, Lane.SYSTEM, Lane.MODEL)), self.rng.choice((1, 2, 8))
+        )
 
     def begin(self) -> None:
         self._worker().begin()
 
     def end(self) -> None:
         self._worker().end()
+
+    def plan(self) -> None:
+        self._worker().plan()
 
     def record(self) -> None:
         self._worker().record()
@@ -227,7 +237,7 @@ class World:
         for approval in Approval.objects.filter(decision=""):
             with suppress(InvalidTransition, ApprovalExpired):  # a denial before has ended the run, or it was too late
                 self._decide(approvals.get(self.workspace.pk, approval.pk))
-        for lane in (Lane.COMPUTE, Lane.SYSTEM):
+        for lane in (Lane.MODEL, Lane.COMPUTE, Lane.SYSTEM):
             self.workers[0].drain(lane)
 
     def fail(self) -> AgentSysError:
@@ -250,5 +260,5 @@ class World:
 _WEIGHTS = {
     "submit": 6, "claim": 14, "begin": 14, "end": 14, "record": 12, "record_again": 2, "beat": 3, "release": 1,
     "crash": 2, "freeze": 3, "reap": 5, "wake": 5, "decide": 5, "resolve": 3, "expire_questions": 1, "clock_jumps": 1,
-    "deadline": 1, "cancel": 1, "pause": 2, "resume": 3, "retry": 2, "repair": 0,
+    "deadline": 1, "cancel": 1, "replan": 3, "plan": 6, "pause": 2, "resume": 3, "retry": 2, "repair": 0,
 }  # fmt: skip

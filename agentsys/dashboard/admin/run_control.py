@@ -30,14 +30,24 @@ MAX_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One button: its words, and what it does; ``fits`` says for which runs it is shown."""
+    """One button: its words, and what it does; ``fits`` says for which runs it is shown.
+
+    ``asks`` is the label of a text that it needs; ``permit`` the action that allows it, if it is not its own.
+    """
 
     title: str
     explained: str
     done: str
     fits: Callable[[Run], bool]
-    do: Callable[[Run, User], Run]
+    do: Callable[[Run, User, str], Run]
     dangerous: bool = False
+    asks: str = ""
+    permit: str = ""
+
+
+def _replan(run: Run, user: User, said: str) -> Run:
+    control.message(run, said, user=user, replan=True)
+    return run
 
 
 ACTS: Mapping[str, Act] = {
@@ -47,14 +57,14 @@ ACTS: Mapping[str, Act] = {
         " kept. Its deadline still ends it.",
         done="The run is paused; steps that were running end.",
         fits=lambda run: run.status in RUN_PAUSABLE,
-        do=lambda run, user: control.pause(run, user=user),
+        do=lambda run, user, _: control.pause(run, user=user),
     ),
     "resume": Act(
         title="Resume",
         explained="It goes on where it was.",
         done="The run goes on.",
         fits=lambda run: run.status == RunStatus.PAUSED,
-        do=lambda run, user: control.resume(run, user=user),
+        do=lambda run, user, _: control.resume(run, user=user),
     ),
     "retry": Act(
         title="Retry",
@@ -62,7 +72,7 @@ ACTS: Mapping[str, Act] = {
         " all others start anew.",
         done="This is the new run.",
         fits=lambda run: run.status in (RunStatus.FAILED, RunStatus.CANCELLED),
-        do=lambda run, user: control.retry(run, user=user)[0],
+        do=lambda run, user, _: control.retry(run, user=user)[0],
     ),
     "cancel": Act(
         title="Cancel",
@@ -70,10 +80,24 @@ ACTS: Mapping[str, Act] = {
         " not undone. This cannot be taken back.",
         done="The run is cancelled; steps that were running are being stopped.",
         fits=lambda run: run.status not in (*RUN_FINAL, RunStatus.CANCELLING),
-        do=lambda run, user: services.cancel(run, user=user),
+        do=lambda run, user, _: services.cancel(run, user=user),
         dangerous=True,
     ),
+    "replan": Act(
+        title="Replan",
+        explained="The run plans anew, with what is done and with your words. Steps that have not started wait for the"
+        " new plan, which replaces them; steps that have started go on, and their results are kept.",
+        done="The run plans anew.",
+        fits=lambda run: run.status not in (*RUN_FINAL, RunStatus.CANCELLING) and bool(run.goal.strip()),
+        do=_replan,
+        asks="What should be done instead?",
+        permit="runs.message",
+    ),
 }
+
+
+def _permit(name: str) -> str:
+    return ACTS[name].permit or f"runs.{name}"
 
 
 def buttons(request: HttpRequest, run: Run) -> list[tuple[str, Act]]:
@@ -81,7 +105,7 @@ def buttons(request: HttpRequest, run: Run) -> list[tuple[str, Act]]:
     return [
         (name, act)
         for name, act in ACTS.items()
-        if act.fits(run) and access.may(request, f"runs.{name}", run.workspace_id)
+        if act.fits(run) and access.may(request, _permit(name), run.workspace_id)
     ]
 
 
@@ -107,11 +131,11 @@ class ControlledAdmin(ReadOnlyAdmin):
     def act_view(self, request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
         """GET asks once more, POST acts through the service."""
         run, act = self.run_or_404(request, run_id), ACTS[name]
-        user = access.require(request, f"runs.{name}", run.workspace_id)
+        user = access.require(request, _permit(name), run.workspace_id)
         if request.method != "POST":
             return TemplateResponse(request, "dashboard/confirm.html", self._question(request, run, act))
         try:
-            answer = act.do(run, user)
+            answer = act.do(run, user, request.POST.get("text", ""))
         except AgentSysError as error:
             messages.error(request, error.message)
             return redirect(links.to_run(run.pk))
@@ -135,7 +159,7 @@ class ControlledAdmin(ReadOnlyAdmin):
         return {
             name: (_bulk(name, act), name, f"{act.title} the runs")
             for name, act in ACTS.items()
-            if access.may_somewhere(request, f"runs.{name}")
+            if not act.asks and access.may_somewhere(request, _permit(name))
         }
 
     def response_action(self, request: HttpRequest, queryset: QuerySet[Run]) -> HttpResponse | None:
@@ -150,7 +174,7 @@ class ControlledAdmin(ReadOnlyAdmin):
         refused = []
         for run in runs:
             try:
-                act.do(run, access.require(request, f"runs.{name}", run.workspace_id))
+                act.do(run, access.require(request, _permit(name), run.workspace_id), "")
             except (AgentSysError, PermissionDenied) as error:
                 refused.append(str(error) or "Your role there does not allow it.")
             else:

@@ -53,11 +53,21 @@ def _node(step: Step, place: graph.Point) -> dict[str, Any]:
         "y": place[1],
         "name": text.clip(name, 23),
         "what": text.clip(what, 26),
-        "hint": f"{text.clip(name, 200)} — {step.status}",
+        "hint": f"{text.clip(name, 200)} — {_state(step)}",
         "status": step.status,
+        "is_old": _is_old(step),
         "again": step.attempt if step.attempt > 1 else 0,
         "url": links.to_step(step.pk),
     }
+
+
+def _is_old(step: Step) -> bool:
+    """Whether a new plan has replaced it."""
+    return step.reason == "superseded"
+
+
+def _state(step: Step) -> str:
+    return "superseded by a new plan" if _is_old(step) else step.status
 
 
 def _grid(steps: Sequence[Step]) -> dict[str, Any]:
@@ -65,8 +75,9 @@ def _grid(steps: Sequence[Step]) -> dict[str, Any]:
         {
             "x": number % CELLS_A_ROW * CELL + 2,
             "y": number // CELLS_A_ROW * CELL + 2,
-            "hint": f"{step.key} — {step.status}",
+            "hint": f"{step.key} — {_state(step)}",
             "status": step.status,
+            "is_old": _is_old(step),
             "url": links.to_step(step.pk),
         }
         for number, step in enumerate(steps[:MAX_CELLS])

@@ -84,7 +84,10 @@ def derive(run_id: UUID, steps: Sequence[db.Row], *, redo: Collection[str]) -> D
     outside = [step for step in steps if step["key"] not in redo]
     unknown = {step["key"] for step in outside if _is_unknown(step)}
     ended = {step["key"] for step in outside if step["status"] == StepStatus.SUCCEEDED}
-    kept = _with_parents(ended | unknown | _planned_around(outside), {step["key"]: step["depends_on"] for step in steps}) - unknown
+    kept = (
+        _with_parents(ended | unknown | _planned_around(outside), {step["key"]: step["depends_on"] for step in steps})
+        - unknown
+    )
     rows = [_row(n, step, kept, unknown) for n, step in enumerate(steps)]
     edges = [{"parent": parent, "child": step["key"]} for step in steps for parent in step["depends_on"]]
     again = [step["key"] for step in steps if step["key"] not in kept]
