@@ -22,13 +22,18 @@ PREFIXES = ("openai-chat", "openai", "anthropic", "ollama")
 #: The provider ends the call at the time-out; only if it does not, the loop does so much later, in seconds.
 GRACE_S = 1.0
 
-Ask = Callable[[str, str, ModelRequest, float], Coroutine[Any, Any, ModelResponse]]
+#: Is given an answer's text in pieces, as it is written.
+Told = Callable[[str], None]
+Ask = Callable[[str, str, ModelRequest, float, Told | None], Coroutine[Any, Any, ModelResponse]]
 
 
-def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelResponse:
+def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told | None = None) -> ModelResponse:
     """Ask ``model`` once; blocks the calling thread for at most about ``timeout_s`` seconds.
 
     No retries here: an attempt is the engine's to count.
+
+    Args:
+        told: is given the pieces of an answer in text as they come, on another thread; must be quick and never raise.
 
     Raises:
         ModelUnavailable: overloaded, rate limited, unreachable or too slow (``data["retry_after_s"]``).
@@ -40,7 +45,7 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float) -> ModelRes
     prefix, name = split(model)
     ask = load()
     try:
-        return loop.run(ask(prefix, name, request, timeout_s), timeout_s=timeout_s + GRACE_S)
+        return loop.run(ask(prefix, name, request, timeout_s, told), timeout_s=timeout_s + GRACE_S)
     except StepTimeout:
         raise ModelUnavailable(f"{model} did not answer within {timeout_s:g} s.", model=model) from None
 

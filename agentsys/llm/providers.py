@@ -6,6 +6,7 @@ twice unseen; they are built with no retries, so that every attempt is one the e
 
 import json
 import os
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
+from agentsys.llm.pieces import Pieces
 from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
 
 #: The tool through which a model hands in structured output; every provider can call tools.
@@ -39,24 +41,51 @@ PASSING = (
 )
 
 
-async def ask(prefix: str, name: str, request: ModelRequest, timeout_s: float) -> ModelResponse:
+async def ask(
+    prefix: str, name: str, request: ModelRequest, timeout_s: float, told: Callable[[str], None] | None = None
+) -> ModelResponse:
     """One request to the model ``name`` of the provider ``prefix``.
+
+    Args:
+        told: is given the pieces of an answer in text as they come, on the loop's thread; must be quick.
 
     Raises:
         ModelUnavailable, ModelFailed: see ``llm.client.complete``.
     """
     try:
-        response = await direct.model_request(
-            _model(prefix, name),
-            [messages.ModelRequest.user_text_prompt(request.prompt, instructions=request.system)],
-            model_settings=ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0),
-            model_request_parameters=_parameters(request),
-        )
+        response = await _request(_model(prefix, name), request, timeout_s, told)
     except PASSING as error:
         raise _unavailable(prefix, name, error) from error
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
         raise _failed(prefix, name, error) from error
     return ModelResponse(_output(request, response), _usage(response), f"{prefix}:{name}")
+
+
+async def _request(
+    model: Model[Any], request: ModelRequest, timeout_s: float, told: Callable[[str], None] | None
+) -> messages.ModelResponse:
+    asked = [messages.ModelRequest.user_text_prompt(request.prompt, instructions=request.system)]
+    limits = ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0)
+    parameters = _parameters(request)
+    if told is None or request.purpose == "act" or request.output_schema is not None:  # nothing a person would read
+        return await direct.model_request(model, asked, model_settings=limits, model_request_parameters=parameters)
+    pieces = Pieces(told)
+    async with direct.model_request_stream(
+        model, asked, model_settings=limits, model_request_parameters=parameters
+    ) as stream:
+        async for event in stream:
+            pieces.add(_text_of(event))
+    pieces.flush()
+    return stream.get()
+
+
+def _text_of(event: messages.ModelResponseStreamEvent) -> str:
+    """What an event adds to the answer's text."""
+    if isinstance(event, messages.PartStartEvent) and isinstance(event.part, messages.TextPart):
+        return event.part.content
+    if isinstance(event, messages.PartDeltaEvent) and isinstance(event.delta, messages.TextPartDelta):
+        return event.delta.content_delta
+    return ""
 
 
 def _model(prefix: str, name: str) -> Model[Any]:

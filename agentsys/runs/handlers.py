@@ -6,6 +6,7 @@ A handler takes a held claim and returns what is to be recorded of it; it raises
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 from django.conf import settings
@@ -20,7 +21,7 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, delegation, files, planned, recorded, verifying
+from . import asking, delegation, dispatch, files, planned, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
 from .models import Run
@@ -28,7 +29,7 @@ from .pinned import allowed_tools, max_fan_out, max_steps, model_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
 from .store import messages
-from .store.claims import Result
+from .store.claims import Claim, Result
 from .store.decisions import Question
 from .store.unknown import VERIFY
 from .verifying import Verified
@@ -149,8 +150,15 @@ def answering(held: Held) -> Outcome:
         instructions=run.agent_version.instructions,
         output_schema=run.output_schema,
         timeout_s=settings.MODEL_TIMEOUT_S,
+        told=_shown(claim),
     )
     return Result(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
+
+
+def _shown(claim: Claim) -> Callable[[str], None]:
+    """Shows those who follow the run what the model writes, piece by piece."""
+    numbers = count()
+    return lambda text: dispatch.delta(claim.run_id, claim.key, next(numbers), {"text": text})
 
 
 def wait(held: Held) -> Outcome:

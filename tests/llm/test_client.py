@@ -32,6 +32,30 @@ def test_text_comes_back_with_its_usage(server: ModelServer) -> None:
     assert response.usage == Usage(11, 7, Decimal(0), 1)
 
 
+def test_an_answer_in_text_is_told_as_it_is_written(server: ModelServer) -> None:
+    server.script = [model_server.spoken("to be", " or", " not")]
+    told: list[str] = []
+    response = client.complete(MODEL, ModelRequest("answer", "s", "p"), timeout_s=10, told=told.append)
+    assert (response.output, "".join(told)) == ("to be or not", "to be or not")
+    assert response.usage == Usage(11, 7, Decimal(0), 1)
+    assert server.requests[0]["stream"] is True
+
+
+def test_structured_output_is_not_told(server: ModelServer) -> None:
+    server.script = [model_server.submit({"n": 4})]
+    told: list[str] = []
+    request = ModelRequest("answer", "s", "p", output_schema=SCHEMA)
+    assert client.complete(MODEL, request, timeout_s=10, told=told.append).output == {"n": 4}
+    assert told == []
+
+
+@pytest.mark.parametrize("reply", [model_server.spoken("half of", cut_off=True), model_server.fault(503)])
+def test_an_answer_that_breaks_off_may_be_asked_for_again(server: ModelServer, reply: Reply) -> None:
+    server.script = [reply]
+    with pytest.raises(ModelUnavailable):
+        client.complete(MODEL, ModelRequest("answer", "s", "p"), timeout_s=10, told=lambda text: None)
+
+
 def test_the_model_gets_system_prompt_and_key_at_the_given_address(server: ModelServer) -> None:
     server.script = [model_server.text("four")]
     ask()

@@ -28,6 +28,30 @@ def text(content: str, **more: Any) -> Reply:
     return _completion({"role": "assistant", "content": content}, "stop", **more)
 
 
+def spoken(*pieces: str, cut_off: bool = False) -> Reply:
+    """The model says something as a stream, piece by piece; ``cut_off``: without its end."""
+    chunks = [_chunk({"choices": [_choice(piece)]}) for piece in pieces]
+    if not cut_off:
+        usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+        ends = [
+            _chunk({"choices": [_choice("", "stop")]}),
+            _chunk({"choices": [], "usage": usage}),
+            b"data: [DONE]\n\n",
+        ]
+        chunks += ends
+    length = {"Content-Length": "1000000"} if cut_off else {}
+    return Reply(b"".join(chunks), headers={"Content-Type": "text/event-stream", **length})
+
+
+def _choice(text: str, reason: str | None = None) -> dict[str, Any]:
+    return {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": reason, "logprobs": None}
+
+
+def _chunk(more: dict[str, Any]) -> bytes:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "scripted"}
+    return b"data: " + json.dumps({**head, **more}).encode() + b"\n\n"
+
+
 def call(name: str, arguments: Any, **more: Any) -> Reply:
     """The model calls a tool; ``arguments`` as a string are sent as they are."""
     written = arguments if isinstance(arguments, str) else json.dumps(arguments)
@@ -107,9 +131,9 @@ def _handler(model: ModelServer) -> type[BaseHTTPRequestHandler]:
             time.sleep(reply.delay_s)  # the slowness that the script asks for
             body = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
             self.send_response(reply.status)
-            for name, value in {"Content-Type": "application/json", **reply.headers}.items():
+            sent = {"Content-Type": "application/json", "Content-Length": str(len(body)), **reply.headers}
+            for name, value in sent.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
