@@ -1,4 +1,4 @@
-"""Celery's consumer, repaired so that losing Redis never ends or stalls a worker (Celery 5.7.0)."""
+"""Celery's consumer, repaired so that losing Redis, or a child, never ends or stalls a worker (Celery 5.7.0)."""
 
 import contextlib
 import logging
@@ -17,6 +17,10 @@ RETRY_CAP_S = 1.0
 
 class SafeConsumer(Consumer):
     """Reconnects for ever, at least once a second, and outlives a loss with messages in hand."""
+
+    #: One start counts as done already.  In the first of all, Celery ends the whole worker if a child of its pool has
+    #: died by then, instead of replacing that as it does ever after.
+    restart_count = 0
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery closes the broken connection here a second time, and that may raise.

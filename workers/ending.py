@@ -50,12 +50,13 @@ def arm_last_resort() -> None:
 
 
 class Watch(threading.Thread):
-    """Ends a process in which no thread could run for a whole lease, and writes where it hung.
+    """Ends a process in which no thread could run for two leases, and writes where it hung.
 
     A tool that stays in C code without letting go of the interpreter stops the heartbeat and the guard with it;
-    after a lease nothing that it does counts any more.  The timer is the C library's own and needs no
-    interpreter; setting it anew each second costs 45 µs.  Uses nothing that may hang by itself, so that
-    an absent database never ends a process.
+    after a lease nothing that it does counts any more.  The second one is for a process that was frozen: the timer
+    cannot tell, and to go on, with its late results refused, is better than to end.  The timer is the C library's
+    own and needs no interpreter; setting it anew each second costs 45 µs.  Uses nothing that may hang by itself, so
+    that an absent database never ends a process.
     """
 
     def __init__(self, flag: StopFlag) -> None:
@@ -64,7 +65,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         while not self._flag.is_up():
-            faulthandler.dump_traceback_later(settings.LEASE_S, exit=True)
+            faulthandler.dump_traceback_later(2 * settings.LEASE_S, exit=True)
             time.sleep(min(1.0, settings.LEASE_S / 4))
         faulthandler.cancel_dump_traceback_later()
         arm_last_resort()

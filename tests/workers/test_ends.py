@@ -90,6 +90,21 @@ def test_sigterm_in_the_middle_of_a_start_ends_the_worker_as_soon(transactional_
     worker.kill()
 
 
+def test_a_child_that_dies_while_its_worker_starts_is_replaced(transactional_db, doorbell, folder, submit):
+    worker = LiveWorker("compute", redis_url=doorbell.url, data_dir=folder, slots=2, env={})
+    worker.start()
+    try:
+        assert wait_until(worker.children, timeout_s=30, every_s=0.002)
+        worker.children()[0].kill()
+
+        assert wait_until(worker.registered, timeout_s=30), worker.last_words()
+        assert wait_until(lambda: len(worker.children()) == 2, timeout_s=10)
+        assert ended(submit([echo()])).status == "succeeded"
+        assert worker.alive(), worker.last_words()
+    finally:
+        worker.kill()
+
+
 def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit, held):
     worker = start("compute", slots=2)
     run = submit([held.step()])
@@ -98,7 +113,7 @@ def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit,
     os.kill(child, signal.SIGKILL)
     begun = time.monotonic()
     held.wait_for(calls=2)
-    assert time.monotonic() - begun < 3  # the promise is two, on a machine that is not busy
+    assert time.monotonic() - begun < 2
     held.let_go()
 
     assert ended(run).result == {"a": "held"}
@@ -133,17 +148,17 @@ def test_a_step_past_its_deadline_fails_and_its_process_is_replaced(start, submi
     assert worker.alive()
 
 
-def test_a_child_in_which_no_thread_can_run_is_ended_after_a_lease(start, submit, held):
+def test_a_child_in_which_no_thread_can_run_is_ended_after_two_leases(start, submit, held):
     worker = start("compute", slots=1)
     run = submit([held.step(tool="probe.grab")])
     (child,) = held.wait_for()
 
-    assert ended(run, timeout_s=30).result == {"a": "let go"}  # QUICK's lease is 6 s
+    assert ended(run, timeout_s=40).result == {"a": "let go"}  # QUICK's lease is 6 s
 
     assert outcomes(run) == ["crashed", "succeeded"]
     assert wait_until(lambda: not psutil.pid_exists(child), timeout_s=5)
     assert worker.alive()
-    assert "Timeout (0:00:06)!" in worker.log_text()
+    assert "Timeout (0:00:12)!" in worker.log_text()
 
 
 def test_a_threads_worker_whose_every_slot_hangs_ends_itself_to_be_replaced(start, submit):
