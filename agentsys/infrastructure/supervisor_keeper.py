@@ -8,8 +8,9 @@ from agentsys.infrastructure.processes import SetupFailed
 
 #: Seconds to wait before the next start after so many crashes in a row; the last repeats.
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
-#: A child that lived this long is healthy; its next crash counts as the first.
-HEALTHY_S = 15.0
+#: A child that lived this long was started well (what cannot start ends while it imports or reads its settings);
+#: its next crash counts as the first.
+HEALTHY_S = 5.0
 
 
 class Child(Protocol):

@@ -101,6 +101,23 @@ def test_a_child_that_keeps_crashing_is_started_more_and_more_slowly(
     assert waits == [f"child keeps ending {tail} {pause} s" for pause in ("0.5", "1", "2")]
 
 
+def test_a_child_that_was_started_well_is_started_again_at_once_however_often_it_is_killed(
+    make_child: Callable[..., Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child, now = make_child("/bin/sleep", "600"), 1000.0
+    monkeypatch.setattr(supervisor_keeper.time, "monotonic", lambda: now)
+    keeper = Keeper(child)
+    keeper.start()
+
+    for _ in range(6):
+        now += supervisor_keeper.HEALTHY_S + 0.1
+        child.send(signal.SIGKILL)
+        assert child._popen is not None
+        child._popen.wait()
+        assert keeper.look() == "child ended (signal 9) and was started again"
+    child.stop()
+
+
 # --- Nothing is left ------------------------------------------------------------------
 def test_the_children_of_a_killed_child_end_with_it(make_child: Callable[..., Child]) -> None:
     child = make_child(sys.executable, "-c", PARENT)
