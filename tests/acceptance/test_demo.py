@@ -1,5 +1,6 @@
 """``manage.py demo``, as a newcomer sees it: real goals succeed, and nothing is left behind."""
 
+import re
 import sys
 from subprocess import PIPE, STDOUT, run
 
@@ -15,6 +16,7 @@ TITLES = (
     "Read this service's own API description and analyse it",
     "Take this project's README apart",
     "A fixed plan: parallel branches, Python, and a join",
+    "A worker is killed in the middle of a run",
 )
 
 
@@ -36,6 +38,9 @@ def test_the_demo_succeeds_says_where_to_look_and_leaves_nothing_behind() -> Non
         assert f"{title}: succeeded" in done.stdout
     assert done.stdout.count("/admin/runs/run/") == len(TITLES)
     assert "Flower" in done.stdout
+    assert re.search(r"worker-compute \(process \d+\) was killed with SIGKILL while it ran step 't", done.stdout)
+    assert re.search(r"step '(two|three)' ran again \d+\.\d s later, as attempt 2", done.stdout)
+    assert '"sum": 14' in done.stdout
     assert not [process for process in left if runs(process)]
 
 

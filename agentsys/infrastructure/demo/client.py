@@ -31,6 +31,11 @@ class Client:
         steps: list[dict[str, Any]] = self._call("GET", f"runs/{run_id}/steps")["results"]
         return steps
 
+    def events(self, run_id: str) -> list[dict[str, Any]]:
+        """The first hundred."""
+        events: list[dict[str, Any]] = self._call("GET", f"runs/{run_id}/events")["results"]
+        return events
+
     def close(self) -> None:
         self._http.close()
 

@@ -26,12 +26,25 @@ JOIN = """
 """
 
 
+#: Long enough for somebody to see it, and for a worker to be killed in the middle.
+SLOW = """
+import time
+time.sleep(1.5)
+square = before + number * number
+square
+"""
+
+
 @dataclass(frozen=True)
 class Scene:
-    """One run: what is said about it, and the body of its submission."""
+    """One run: what is said about it, and the body of its submission.
+
+    ``killed`` names the process that is killed while the run moves.
+    """
 
     title: str
     body: dict[str, Any]
+    killed: str = ""
 
 
 def scenes(base_dir: Path, address: str) -> list[Scene]:
@@ -41,6 +54,7 @@ def scenes(base_dir: Path, address: str) -> list[Scene]:
         Scene("Read this service's own API description and analyse it", _own_api(address)),
         Scene("Take this project's README apart", _own_readme(readme)),
         Scene("A fixed plan: parallel branches, Python, and a join", _fixed_plan(readme)),
+        Scene("A worker is killed in the middle of a run", _sum_of_squares(), killed="worker-compute"),
     ]
 
 
@@ -68,4 +82,17 @@ def _fixed_plan(readme: str) -> dict[str, Any]:
         "goal": "How do the primes below 5,000 compare with the words of the README?",
         "input": {"text": readme},
         "plan": {"steps": steps, "answer": "${join.value}"},
+    }
+
+
+def _sum_of_squares() -> dict[str, Any]:
+    """Steps one after the other, each from what the one before has made."""
+    keys = ("one", "two", "three")
+    steps = []
+    for number, key in enumerate(keys, 1):
+        inputs = {"number": number, "before": f"${{{keys[number - 2]}.value}}" if number > 1 else 0}
+        steps.append({"key": key, "tool": "python.run", "arguments": {"code": SLOW, "inputs": inputs}})
+    return {
+        "goal": "Add up the squares of 1, 2 and 3, slowly, whatever happens to the worker.",
+        "plan": {"steps": steps, "answer": {"sum": "${three.value}"}},
     }

@@ -1,7 +1,9 @@
-"""``manage.py demo``: a whole stack, three real goals before your eyes, and nothing left behind."""
+"""``manage.py demo``: a whole stack, real goals before your eyes, a killed worker, and nothing left behind."""
 
 import contextlib
 import json
+import os
+import signal
 import threading
 from typing import Any
 
@@ -11,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 
 from agentsys.infrastructure.demo.client import Client, RestFailed
+from agentsys.infrastructure.demo.mishap import Mishap
 from agentsys.infrastructure.demo.play import Act, play
 from agentsys.infrastructure.demo.scenes import scenes
 from agentsys.infrastructure.demo.screen import Screen, brief
@@ -65,13 +68,26 @@ class Command(BaseCommand):
 
     def _play(self, stack: Supervisor, acts: list[Act]) -> bool:
         client = Client(f"{stack.stack.address}/api/v1", stack.stack.username, stack.stack.password)
+        mishaps = [self._mishap(stack, client, act) for act in acts if act.scene.killed]
         with contextlib.closing(client), Screen(self.console, acts) as screen:
-            well = play(client, acts, show=screen.show, go_on=lambda: not stack.stop_asked)
+
+            def show() -> None:
+                screen.show()
+                for mishap in mishaps:
+                    mishap.look()
+
+            well = play(client, acts, show=show, go_on=lambda: not stack.stop_asked)
+        if not all(mishap.survived for mishap in mishaps):
+            self._say("\nno worker could be killed while it worked")
+            well = False
         for act in acts:
             self._tell_result(act, stack.stack.address)
         self._say(f"\nin Flower, a task for each attempt: {stack.stack.flower_address}/tasks")
         self._say(f"{sum(act.well for act in acts)} of {len(acts)} goals succeeded")
         return well
+
+    def _mishap(self, stack: Supervisor, client: Client, act: Act) -> Mishap:
+        return Mishap(client, act, lambda: _killed(stack, act.scene.killed), self._say)
 
     def _tell_result(self, act: Act, address: str) -> None:
         result = act.run.get("result") if act.well else act.run.get("error")
@@ -82,3 +98,15 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         with contextlib.suppress(OSError):  # the terminal may be gone; the stack stops in order
             self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _killed(stack: Supervisor, name: str) -> tuple[str, int] | None:
+    """SIGKILL for a process of the stack; None if there is none of this name just now."""
+    pid = next((keeper.child.pid for keeper in stack.keepers if keeper.child.name == name), None)
+    if pid is None:
+        return None
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has ended by itself, and is being started again
+        return None
+    return name, pid
