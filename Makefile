@@ -65,6 +65,8 @@ sim: export FIRST ?= 200
 sim: dev
 	@exec $(PY) -m pytest tests/simulation $(ARGS)
 
+# CHAOS=short (as in make test), long (ten minutes) or full.
+chaos: export CHAOS ?= full
 chaos: dev
 	@exec $(PY) -m pytest -m chaos -s $(ARGS)
 

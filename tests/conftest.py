@@ -16,6 +16,7 @@ from agentsys.runs.submission import Submission
 from agentsys.tools import registry
 from tests.support import emptying
 from tests.support import tools as test_tools
+from tests.support.reports import pytest_terminal_summary  # noqa: F401 - a hook
 from tests.support.worker import Worker
 
 
