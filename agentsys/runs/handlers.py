@@ -28,7 +28,7 @@ from .models import Run
 from .pinned import allowed_tools, max_fan_out, max_steps, model_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
-from .store import messages
+from .store import messages, payloads
 from .store.claims import Claim, Result
 from .store.decisions import Question
 from .store.unknown import VERIFY
@@ -62,7 +62,7 @@ def tool(held: Held) -> Outcome:
     """
     claim = held.claim
     spec = registry.get(claim.tool)
-    arguments = rendered(claim.run_id, claim.arguments or {})
+    arguments = rendered(claim.run_id, _arguments(claim))
     if claim.effect == RECORDED:
         return recorded.replay(claim, arguments)
     needs_word = claim.approval or spec.approval
@@ -75,6 +75,11 @@ def tool(held: Held) -> Outcome:
     held.context = _context(held, _with_lease(held.ensure))
     db.release()
     return Result(runner.run(spec, arguments, held.context))
+
+
+def _arguments(claim: Claim) -> Any:
+    """As planned, with references; costs a query where they are large."""
+    return payloads.unpacked(claim.arguments, claim.workspace_id) or {}
 
 
 def _verified(held: Held, spec: ToolSpec, arguments: Any) -> Verified | None:
@@ -166,7 +171,7 @@ def wait(held: Held) -> Outcome:
     claim = held.claim
     if claim.reason == "timer":
         return Result({"waited_until": claim.available_at.isoformat() if claim.available_at else None})
-    arguments = rendered(claim.run_id, claim.arguments or {})
+    arguments = rendered(claim.run_id, _arguments(claim))
     if "until" in arguments:
         return Sleep(until=_moment(arguments["until"]))
     seconds = arguments.get("seconds")
@@ -178,7 +183,7 @@ def wait(held: Held) -> Outcome:
 def ask(held: Held) -> Outcome:
     """Put the question to a person; the answer is the step's output, and no second attempt is needed."""
     claim = held.claim
-    arguments = claim.arguments or {}
+    arguments = _arguments(claim)
     text = rendered(claim.run_id, claim.objective or arguments.get("question", ""))
     return asking.for_answer(text, arguments.get("schema"))
 
@@ -186,7 +191,7 @@ def ask(held: Held) -> Outcome:
 def delegate(held: Held) -> Outcome:
     """Start a child run, or find the one that an earlier attempt has started; its end is the step's."""
     claim = held.claim
-    given = recorded.arguments_of(claim.run_id, claim.kind, claim.arguments, claim.objective)
+    given = recorded.arguments_of(claim.run_id, claim.kind, _arguments(claim), claim.objective)
     if claim.effect == RECORDED:
         return recorded.replay(claim, given)
     return delegation.start(claim, delegation.request_of(**given))

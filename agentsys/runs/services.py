@@ -20,8 +20,9 @@ from agentsys.core.sanitize import clean
 
 from . import dispatch, files, intake, submission
 from .models import Run, Step
-from .store import moves, verdicts
+from .store import moves, payloads, verdicts
 from .store.create import insert_runs
+from .store.payloads import Owner
 from .submission import Submission
 
 OUTCOMES = ("done", "not_done", "failed")
@@ -147,7 +148,7 @@ def resolve(run: Run, key: str, *, outcome: str, result: Any = None, user: User 
         raise InvalidInput(f"outcome is one of {', '.join(OUTCOMES)}.", outcome=str(outcome)[:50])
     if not key.isprintable():  # NUL and lone surrogates: PostgreSQL would not even look
         raise NotFound("The run has no such step.")
-    told = clean(result) if outcome == "done" else None
+    told = payloads.packed(clean(result), Owner(run.workspace_id, run.pk)) if outcome == "done" else None
     lanes = verdicts.resolve(run.pk, key, outcome=outcome, result=told, by=name_of(user))
     step = Step.objects.filter(run_id=run.pk, workspace_id=run.workspace_id, key=key).first()
     if step is None:

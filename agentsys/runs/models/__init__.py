@@ -2,7 +2,7 @@
 
 from .limits import Approval, Budget, LaneSlot, Reservation
 from .message import RunMessage
-from .run import Payload, Run, RunFile
+from .run import Payload, PayloadUse, Run, RunFile
 from .step import Attempt, Event, Step, StepEdge
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Event",
     "LaneSlot",
     "Payload",
+    "PayloadUse",
     "Reservation",
     "Run",
     "RunFile",

@@ -12,6 +12,7 @@ from agentsys.core.ids import uuid7
 
 from ..states import RunStatus
 from .rules import rule
+from .stored import StoredJSON
 
 
 class Run(models.Model):
@@ -33,10 +34,10 @@ class Run(models.Model):
     depth = models.SmallIntegerField(default=0)
 
     goal = models.TextField(blank=True)
-    plan = models.JSONField(null=True)  # as submitted
+    plan = StoredJSON(null=True)  # as submitted
     answer = models.JSONField(null=True)  # {"template": …, "keys": […]} of the current plan; null: none
     plan_version = models.SmallIntegerField(default=0)  # grows whenever steps are added
-    input = models.JSONField(null=True)
+    input = StoredJSON(null=True)
     model = models.CharField(max_length=200, blank=True)
     output_schema = models.JSONField(null=True)
     effects = models.CharField(max_length=8, default="live")
@@ -48,7 +49,7 @@ class Run(models.Model):
     reason = models.CharField(max_length=16, blank=True)
     stop_reason = models.CharField(max_length=16, blank=True)  # the reason it ends with once it has drained
     parked_reason = models.CharField(max_length=16, blank=True)  # the reason it waits with once nothing moves
-    result = models.JSONField(null=True)
+    result = StoredJSON(null=True)
     error = models.JSONField(null=True)
     retryable = models.BooleanField(default=False)
 
@@ -104,15 +105,27 @@ class Run(models.Model):
 
 
 class Payload(models.Model):
-    """Content, stored once a workspace."""
+    """Content, stored once a workspace: of files, and of values that are too large for their rows."""
 
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+", db_index=False)
     sha256 = models.CharField(max_length=64)
     size_bytes = models.BigIntegerField()
     content = models.BinaryField()
+    touched_at = models.DateTimeField(db_default=Now())  # when somebody last meant to use it
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["workspace", "sha256"], name="payload_once")]
+
+
+class PayloadUse(models.Model):
+    """A run has a value that is kept as a payload; see store.payloads."""
+
+    workspace_id = models.UUIDField()
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="+", db_constraint=False, db_index=False)
+    payload = models.ForeignKey(Payload, on_delete=models.PROTECT, related_name="+")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "payload"], name="payloaduse_once")]
 
 
 class RunFile(models.Model):

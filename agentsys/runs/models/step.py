@@ -8,6 +8,7 @@ from django.db.models.functions import Now
 from ..states import Lane, StepKind, StepStatus
 from .rules import rule
 from .run import Run
+from .stored import StoredJSON
 
 
 class Step(models.Model):
@@ -20,7 +21,7 @@ class Step(models.Model):
     tool = models.CharField(max_length=100, blank=True)
     title = models.CharField(max_length=200, blank=True)
     objective = models.TextField(blank=True)
-    arguments = models.JSONField(null=True)  # with references, as planned
+    arguments = StoredJSON(null=True)  # with references, as planned
     depends_on = ArrayField(models.CharField(max_length=64), default=list)
     lane = models.CharField(max_length=10, choices=Lane)
     effect = models.CharField(max_length=10, default="pure")
@@ -49,7 +50,7 @@ class Step(models.Model):
     claimed_at = models.DateTimeField(null=True)
     effect_started_at = models.DateTimeField(null=True)
 
-    output = models.JSONField(null=True)
+    output = StoredJSON(null=True)
     error = models.JSONField(null=True)
     usage = models.JSONField(null=True)
     created_at = models.DateTimeField(db_default=Now())

@@ -133,9 +133,9 @@ SELECT s.status, s.claim_token = %(token)s::uuid AS ours, r.open_steps, r.plan_v
 -- name: endings
 -- What the results of some runs are made of: beside the run, the outputs of the steps that its answer template
 -- names, or of those nobody depends on.
-SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, r.input, r.goal, r.status, o.outputs
+SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, runs_value(r.workspace_id, r.input) AS input, r.goal, r.status, o.outputs
   FROM runs_run r CROSS JOIN LATERAL (
-       SELECT coalesce(jsonb_object_agg(s.key, s.output), '{}') AS outputs FROM runs_step s
+       SELECT coalesce(jsonb_object_agg(s.key, runs_value(s.workspace_id, s.output)), '{}') AS outputs FROM runs_step s
         WHERE s.run_id = r.id AND s.kind <> 'plan' AND s.reason <> 'superseded'
           AND CASE WHEN r.answer IS NULL THEN NOT EXISTS (SELECT 1 FROM runs_stepedge e WHERE e.parent_id = s.id)
                    ELSE r.answer -> 'keys' ? s.key END) o
@@ -143,4 +143,4 @@ SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, r.input, r
 
 -- name: outputs
 -- Outputs of the named steps of a run.
-SELECT key, output FROM runs_step WHERE run_id = %(run_id)s AND key = ANY(%(keys)s::text[]);
+SELECT key, runs_value(workspace_id, output) AS output FROM runs_step WHERE run_id = %(run_id)s AND key = ANY(%(keys)s::text[]);

@@ -27,7 +27,7 @@ SELECT 1 AS found FROM runs_step WHERE run_id = %(run_id)s AND status = 'sleepin
 -- name: origin_steps
 -- The steps of a run that another one is made from, and what the run says of its plan, in one snapshot.  Outputs are
 -- copied where they are.  What a new plan has replaced is no part of it, nor is planning anew that came to nothing.
-SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane, s.effect, s.on_error,
+SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, runs_value(s.workspace_id, s.arguments) AS arguments, s.depends_on, s.lane, s.effect, s.on_error,
        s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.error ->> 'code' AS error_code,
        s.finished_at, s.effect_started_at IS NOT NULL AS begun, r.answer AS run_answer
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
@@ -38,7 +38,7 @@ SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends
 -- name: insert_derived
 -- One statement: a run made from another one (a retry, a fork, a child), its steps, of which some may have ended or
 -- wait already, their edges, the other run's files if wanted, its first events; nothing at all when the idempotency
--- key or the parent's step is taken.
+-- key or the parent's step is taken.  It keeps what the steps that it copies have kept.
 WITH run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, parent_run_id, parent_step, forked_from_step,
         depth, goal, plan, answer, plan_version, input, model, output_schema, effects, labels, limits, priority, status,
@@ -80,6 +80,12 @@ WITH run AS (
     INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
     SELECT run.workspace_id, run.id, f.name, f.payload_id, f.written_by, f.written_at
       FROM run JOIN runs_runfile f ON f.run_id = %(files_of)s::uuid
+), used AS (
+    INSERT INTO runs_payloaduse (workspace_id, run_id, payload_id)
+    SELECT DISTINCT run.workspace_id, run.id, p.id
+      FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(origin bigint)
+      JOIN runs_step o ON o.id = s.origin AND o.output ? '$payload' AND jsonb_typeof(o.output) = 'object'
+      JOIN runs_payload p ON p.workspace_id = run.workspace_id AND p.sha256 = o.output ->> '$payload'
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT run.workspace_id, run.id, e.seq, e.type, e.step, clock_timestamp(), e.data
@@ -124,7 +130,8 @@ WITH RECURSIVE line AS (
     SELECT r.id, CASE WHEN r.parent_step IS NULL THEN r.parent_run_id END, line.up + 1
       FROM line JOIN runs_run r ON r.id = line.origin_id WHERE line.up < 50
 )
-SELECT s.run_id, s.key, s.kind, s.arguments, s.objective, s.output
+SELECT s.run_id, s.key, s.kind, runs_value(s.workspace_id, s.arguments) AS arguments, s.objective,
+       runs_value(s.workspace_id, s.output) AS output
   FROM line JOIN runs_step s ON s.run_id = line.id
  WHERE line.up > 0 AND s.kind = %(kind)s AND s.tool = %(tool)s AND s.status = 'succeeded'
  ORDER BY s.key <> %(key)s, line.up, s.id LIMIT 50;

@@ -10,10 +10,10 @@ WITH held AS MATERIALIZED (
     SELECT 1 WHERE (SELECT count(*) FROM runs_runfile WHERE run_id = %(run_id)s) < %(max_files)s
                 OR EXISTS (SELECT 1 FROM runs_runfile WHERE run_id = %(run_id)s AND name = %(name)s)
 ), stored AS (
-    INSERT INTO runs_payload (workspace_id, sha256, size_bytes, content)
-    SELECT %(workspace_id)s, %(sha256)s, %(size)s, %(content)s FROM room
+    INSERT INTO runs_payload (workspace_id, sha256, size_bytes, content, touched_at)
+    SELECT %(workspace_id)s, %(sha256)s, %(size)s, %(content)s, clock_timestamp() FROM room
      WHERE %(token)s::uuid IS NULL OR EXISTS (SELECT 1 FROM held)
-    ON CONFLICT (workspace_id, sha256) DO UPDATE SET size_bytes = EXCLUDED.size_bytes
+    ON CONFLICT (workspace_id, sha256) DO UPDATE SET touched_at = EXCLUDED.touched_at
     RETURNING id
 ), written AS (
     INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)

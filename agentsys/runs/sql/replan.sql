@@ -66,6 +66,7 @@ SELECT 1 AS found FROM runs_message WHERE run_id = %(run_id)s AND replan AND rea
 
 -- name: progress
 -- How far a run has come: its steps in plan order, with as much of their outputs as a model may be told.
-SELECT key, kind, tool, title, objective, arguments, depends_on, on_error, if_failed, approval, expires_s, timeout_s,
-       max_attempts, status, reason, attempt, error, left(output::text, %(most)s) AS output
+SELECT key, kind, tool, title, objective, runs_value(workspace_id, arguments) AS arguments, depends_on, on_error,
+       if_failed, approval, expires_s, timeout_s, max_attempts, status, reason, attempt, error,
+       left(runs_value(workspace_id, output)::text, %(most)s) AS output
   FROM runs_step WHERE run_id = %(run_id)s AND kind <> 'plan' ORDER BY id;

@@ -21,7 +21,9 @@ from agentsys.runs.told import told
 
 from .. import dispatch
 from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepStatus
+from . import payloads
 from .claims import Result
+from .payloads import Owner
 from .sql import SQL
 
 _SAVED = (
@@ -202,9 +204,9 @@ class Change:
             to = RunStatus.CANCELLED if self.run["error"] is None else RunStatus.FAILED
             self._turn(to, self.run["stop_reason"])
             return
-        self.run["result"], self.run["error"] = results.make(
-            self.run["answer"], _outputs(self.run), self.run, locked=True
-        )
+        run = db.rows(SQL["endings"], run_ids=[self.run["id"]])[0]
+        result, self.run["error"] = results.make(self.run["answer"], run["outputs"], run, locked=True)
+        self.run["result"] = payloads.packed(result, Owner(self.run["workspace_id"], self.run["id"]))
         if self.run["error"] is None:
             self._turn(RunStatus.SUCCEEDED, "complete")
         else:
@@ -213,11 +215,6 @@ class Change:
     def _turn(self, status: str, reason: str, **data: Any) -> None:
         self.run["status"], self.run["reason"] = str(status), reason
         self.event(f"run.{status}", reason=reason, **data)
-
-
-def _outputs(run: db.Row) -> dict[str, Any]:
-    outputs: dict[str, Any] = db.rows(SQL["endings"], run_ids=[run["id"]])[0]["outputs"]
-    return outputs
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from agentsys.core.errors import AgentSysError, ChildFailed
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepStatus
+from . import payloads
 from .change import Change, jsonb, locked
 from .claims import Claim
 from .moves import Fault, after_failure, leave
@@ -83,6 +84,9 @@ def _join(change: Change, child: db.Row) -> None:
     )  # fmt: skip
     if row is None:  # somebody was faster, or the parent stops
         return
+    uses = payloads.Uses(row["workspace_id"])
+    uses.add(row["output"], row["run_id"])
+    uses.keep([row["run_id"]])
     change.left(StepStatus.WAITING, row["status"])
     change.repark()
     if error is not None:

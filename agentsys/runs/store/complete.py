@@ -10,13 +10,16 @@ from uuid import UUID
 
 from django.conf import settings
 from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 
 from agentsys.core import db
 from agentsys.core.errors import LeaseLost
 from agentsys.runs import results
 
 from ..states import RunStatus, StepStatus
+from . import payloads
 from .claims import Claim, Completion, Result, claimed, from_row
+from .payloads import Owner
 from .sql import SQL
 
 #: Claims that are taken, and results that are recorded, in one statement; complete.sql has the same bound.
@@ -36,10 +39,11 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """One result on its way."""
+    """One result on its way, and its output as the row takes it."""
 
     claim: Claim
     result: Result
+    output: bytes
 
 
 def complete(claim: Claim, result: Result, *, claim_next: bool = True) -> Completion:
@@ -65,8 +69,13 @@ def complete_all(done: Sequence[tuple[Claim, Result]], *, claim_next: int) -> di
     Returns:
         What came of each, by its claim's token: a LeaseLost was not recorded, for it is no longer ours.
     """
-    batch = _Batch([_Record(claim, result) for claim, result in done], claim_next)
-    return db.persistent(batch.record, for_s=settings.LEASE_S)
+    records = db.persistent(lambda: [_record(claim, result) for claim, result in done], for_s=settings.LEASE_S)
+    return db.persistent(_Batch(records, claim_next).record, for_s=settings.LEASE_S)
+
+
+def _record(claim: Claim, result: Result) -> _Record:
+    """Large outputs are written one by one, before what is locked, and go no further than this."""
+    return _Record(claim, result, payloads.text(result.output, Owner(claim.workspace_id, claim.run_id)))
 
 
 class _Batch:
@@ -118,7 +127,7 @@ class _Batch:
         of_run = Counter(record.claim.run_id for record in records)
         rows = db.rows(
             SQL["complete"],
-            given=Jsonb([_given(one, self._known[one.claim.run_id], of_run[one.claim.run_id]) for one in records]),
+            given=_joined([_given(one, self._known[one.claim.run_id], of_run[one.claim.run_id]) for one in records]),
             tokens=tokens,
             lane=first.lane,
             owner=first.lease_owner,
@@ -169,21 +178,24 @@ def _with_claims(
     return outcomes
 
 
-def _given(record: _Record, known: _Known, of_run: int) -> dict[str, Any]:
+def _joined(given: Sequence[bytes]) -> Jsonb:
+    return Jsonb(b"[%b]" % b",".join(given), dumps=bytes)
+
+
+def _given(record: _Record, known: _Known, of_run: int) -> bytes:
     costs = record.result.costs()
-    return {
-        "run_id": str(record.claim.run_id),
+    values = {
+        "run_id": record.claim.run_id,
         "step_id": record.claim.id,
-        "token": str(record.claim.claim_token),
+        "token": record.claim.claim_token,
         "plan_version": known.plan_version,
         "of_run": of_run,
         "last": known.open_steps == 1,
-        "output": record.result.output,
         "usage": usage_of(record.result),
         **(known.ending or {}),
         **costs,
-        "cost_usd": str(costs["cost_usd"]),
     }
+    return b'%b,"output":%b}' % (to_json(values)[:-1], record.output)
 
 
 def _ending(record: _Record, run: db.Row) -> dict[str, Any]:
@@ -192,6 +204,7 @@ def _ending(record: _Record, run: db.Row) -> dict[str, Any]:
         outputs[record.claim.key] = record.result.output
     result, error = results.make(run["answer"], outputs, run)
     if error is None:
+        result = payloads.packed(result, Owner(record.claim.workspace_id, record.claim.run_id))
         return {"result": result, "ended": RunStatus.SUCCEEDED.value, "end_reason": "complete"}
     return {"error": error, "ended": RunStatus.FAILED.value, "end_reason": "error"}
 

@@ -1,13 +1,14 @@
 """Rows of new runs and new steps, made from plans that were checked before."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, transaction
 from psycopg.types.json import Jsonb
 from pydantic_core import to_json
 
@@ -19,6 +20,7 @@ from agentsys.tools.registry import ToolSpec
 from .. import results
 from ..models import Run
 from ..states import Lane, StepKind, StepStatus
+from . import payloads
 from .change import Change
 from .sql import SQL
 
@@ -60,11 +62,11 @@ class NewRun:
         made: UUID = self.values["id"]
         return made
 
-    def as_json(self, n: int) -> dict[str, Any]:
-        """The ``n``-th of those that are written together."""
+    def as_json(self, n: int, **more: Any) -> dict[str, Any]:
+        """The ``n``-th of those that are written together; ``more`` goes before its own."""
         version = self.version
         own = {"n": n, "agent": version.agent.slug, "agent_version_id": version.pk, "steps": self.steps.rows}
-        return {**self.values, **self._of_steps(), **own}
+        return {**self.values, **self._of_steps(), **own, **more}
 
     def stored(self, written: Mapping[str, Any]) -> Run:
         """As it is now in the database; ``written`` has what only the database knew."""
@@ -119,18 +121,27 @@ def insert_runs(
 ) -> list[Run]:
     """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken.
 
+    Costs a statement more for each value that is kept elsewhere, and one for all of them.
+
     Args:
         only_if_current: Also without those whose version is not their agent's current one.
     """
-    written = db.rows(
-        SQL["insert_runs"],
-        workspace_id=workspace_id,
-        created_by_id=created_by_id,
-        runs=Jsonb([run.as_json(n) | {"only_if_current": only_if_current} for n, run in enumerate(new)], dumps=to_json),
-    )
-    rows = {row["id"]: row for row in written}
+    uses = payloads.Uses(workspace_id)
+    runs = [_as_text(run, uses, n=n, only_if_current=only_if_current) for n, run in enumerate(new)]
     given = {"workspace_id": workspace_id, "created_by_id": created_by_id}
+    with transaction.atomic() if uses else nullcontext():
+        written = db.rows(SQL["insert_runs"], runs=Jsonb(b"[%b]" % b",".join(runs), dumps=bytes), **given)
+        rows = {row["id"]: row for row in written}
+        uses.keep(rows)
     return [run.stored(rows[run.id] | given) for run in new if run.id in rows]
+
+
+def _as_text(run: NewRun, uses: payloads.Uses, **how: Any) -> bytes:
+    text = to_json(run.as_json(**how))
+    if not payloads.may_need_packing(text):
+        return text
+    packed = {name: uses.packed(run.values[name], run.id) for name in ("plan", "input")}
+    return to_json(run.as_json(**how, **packed, steps=uses.rows(run.steps.rows, run.id)))
 
 
 def add_steps(

@@ -19,9 +19,11 @@ from agentsys.runs.told import told
 
 from ..models import Approval
 from ..states import ApprovalKind, Decision, RunStatus, StepStatus
+from . import payloads
 from .change import Change, jsonb, locked
 from .claims import Claim
 from .moves import Fault, after_failure, leave
+from .payloads import Owner
 from .sql import SQL
 
 #: Of the arguments in an event, as JSON; who wants to see more reads the approval.
@@ -119,11 +121,12 @@ def approve(approval: Approval, by: Person) -> Sequence[str]:
 
 def edit(approval: Approval, by: Person, edited: Edit) -> Sequence[str]:
     """waiting -> ready, with other arguments: a call of its own, approved by the same word."""
+    template = payloads.packed(edited.template, _owner(approval))
 
     def work(change: Change) -> None:
         values = {"arguments": Jsonb(edited.arguments), "digest": edited.digest, "by_id": by.id}
         db.rows(SQL["insert_edited"], id=uuid7(), replaces=approval.pk, **values)
-        row = _leave(change, approval, change.ready, arguments=edited.template)
+        row = _leave(change, approval, change.ready, arguments=template)
         change.ring(row["lane"])
 
     return _decide(approval, Decision.EDIT, by, work, digest=edited.digest)
@@ -131,7 +134,8 @@ def edit(approval: Approval, by: Person, edited: Edit) -> Sequence[str]:
 
 def answer(approval: Approval, by: Person, value: Any) -> Sequence[str]:
     """waiting -> succeeded, with the answer as the step's output."""
-    return _decide(approval, Decision.ANSWER, by, lambda change: _succeed(change, approval, value), said=value)
+    output = payloads.packed(value, _owner(approval))
+    return _decide(approval, Decision.ANSWER, by, lambda change: _succeed(change, approval, output), said=value)
 
 
 def deny(approval: Approval, by: Person, reason: str, *, as_result: bool) -> Sequence[str]:
@@ -156,6 +160,10 @@ def expire(approval_id: UUID, run_id: UUID) -> Sequence[str]:
         _tell(change, approval, Decision.EXPIRED)
         _fail(change, approval, ApprovalExpired(expires_at=approval.expires_at))
     return change.lanes
+
+
+def _owner(approval: Approval) -> Owner:
+    return Owner(approval.workspace_id, approval.run_id)
 
 
 def _decide(

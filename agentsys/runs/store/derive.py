@@ -1,10 +1,12 @@
 """Runs made from another run: which of its steps are kept as they ended, and the rows of the new one."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+from django.db import transaction
 from psycopg.types.json import Jsonb
 
 from agentsys.core import db
@@ -12,6 +14,7 @@ from agentsys.core.errors import InvalidTransition
 
 from ..models import Run
 from ..states import RunStatus, StepKind, StepStatus
+from . import payloads
 from .change import jsonb
 from .create import NewSteps
 from .sql import SQL
@@ -138,10 +141,25 @@ def _first(steps: Sequence[db.Row], again: Sequence[str]) -> str:
 
 
 def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | None:
-    """Write it with its first events in one statement; None when its key (or its parent's step) is taken."""
+    """Write it with its first events in one statement; None when its key (or its parent's step) is taken.
+
+    Costs a statement more for each value that is kept elsewhere, and one for all of them.
+    """
+    uses, run_id = payloads.Uses(values["workspace_id"]), values["id"]
+    documents = {name: values[name] and values[name].obj for name in ("plan", "input")}
+    packed = {name: jsonb(uses.packed(value, run_id)) for name, value in documents.items()}
+    rows = uses.rows(derived.rows, run_id)
+    with transaction.atomic() if uses else nullcontext():
+        made = _insert({**values, **packed}, replace(derived, rows=rows), told)
+        if made is not None:
+            uses.keep([run_id])
+    return db.instance(Run, made | documents) if made else None
+
+
+def _insert(values: Mapping[str, Any], derived: Derived, told: Mapping[str, Any]) -> db.Row | None:
     events = derived.events(**told)
     lanes = derived.lanes()
-    made = db.row(
+    return db.row(
         SQL["insert_derived"],
         **values,
         status=(RunStatus.QUEUED if lanes else RunStatus.WAITING).value,
@@ -156,4 +174,3 @@ def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | No
         edges=Jsonb(derived.edges),
         files_of=derived.files_of,
     )
-    return db.instance(Run, made) if made else None

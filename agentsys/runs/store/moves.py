@@ -13,11 +13,12 @@ from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepKind, StepStatus
-from . import replan, unknown
+from . import payloads, replan, unknown
 from .change import Change, jsonb, locked
 from .claims import Claim, Result
 from .complete import usage_of
 from .create import NewSteps
+from .payloads import Owner
 from .sql import SQL
 from .unknown import MAX_CRASHES, MAX_FREE_ATTEMPTS
 
@@ -160,15 +161,22 @@ def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
     """
 
     def work() -> Sequence[str]:
+        rows = payloads.packed_rows(steps.rows, Owner(claim.workspace_id, claim.run_id))
+        packed = packed_result(claim, result)
         with locked(claim.run_id) as change:
-            step = leave(change, claim, StepStatus.SUCCEEDED, result=result)
+            step = leave(change, claim, StepStatus.SUCCEEDED, result=packed)
             change.event("step.succeeded", claim.key, attempt=claim.attempt)
             change.cost(claim.kind, result)
             if change.run["status"] != RunStatus.CANCELLING:
-                replan.record(change, claim, step, steps)
+                replan.record(change, claim, step, replace(steps, rows=rows))
         return change.lanes
 
     return db.persistent(work, for_s=settings.LEASE_S)
+
+
+def packed_result(claim: Claim, result: Result) -> Result:
+    """The result as the step's row takes it; before the run is locked."""
+    return replace(result, output=payloads.packed(result.output, Owner(claim.workspace_id, claim.run_id)))
 
 
 #: Is told, after the commit, of an attempt (its id) that its worker cannot tell the end of, and why.

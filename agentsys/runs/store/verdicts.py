@@ -46,7 +46,7 @@ def done(claim: Claim, result: Result) -> Sequence[str]:
     Raises:
         LeaseLost: the step is no longer ours.
     """
-    return db.persistent(lambda: _done(claim, result), for_s=settings.LEASE_S)
+    return db.persistent(lambda: _done(claim, moves.packed_result(claim, result)), for_s=settings.LEASE_S)
 
 
 def _done(claim: Claim, result: Result) -> Sequence[str]:
@@ -62,6 +62,9 @@ def _done(claim: Claim, result: Result) -> Sequence[str]:
 
 def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str | None = None) -> Sequence[str] | None:
     """waiting(outcome_unknown) -> succeeded, ready or failed, by somebody's word (done, not_done, failed).
+
+    Args:
+        result: Of ``done``, packed (see payloads).
 
     Returns:
         Lanes to ring, or None when the step does not wait for this.
