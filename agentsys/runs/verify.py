@@ -21,6 +21,7 @@ CHECKS = {
     "I11": "failures and crashes are bounded",
     "I13": "no step starts after a cancel",
     "I14": "no step waits for a child that has ended, no child for nobody",
+    "I15": "what a row refers to is there, and kept by its run",
 }
 SHOWN = 5
 

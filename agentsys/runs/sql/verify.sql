@@ -101,3 +101,14 @@ UNION ALL
 SELECT c.id::text FROM runs_run c JOIN runs_step s ON s.id = c.parent_step
  WHERE c.finished_at IS NULL AND c.cancel_at IS NULL AND s.finished_at < clock_timestamp() - interval '10 seconds'
    AND c.created_at < clock_timestamp() - interval '10 seconds';
+
+-- name: I15
+-- a large value's content is there, in its workspace, and a use by its run keeps it
+SELECT v.what FROM (
+    SELECT s.id::text AS what, s.workspace_id, s.run_id, v.value FROM runs_step s, unnest(ARRAY[s.arguments, s.output]) AS v(value)
+     WHERE s.kind <> 'plan'
+    UNION ALL
+    SELECT r.id::text, r.workspace_id, r.id, v.value FROM runs_run r, unnest(ARRAY[r.plan, r.input, r.result]) AS v(value)) v
+ WHERE v.value ? '$payload' AND jsonb_typeof(v.value) = 'object' AND NOT EXISTS (
+       SELECT 1 FROM runs_payload p JOIN runs_payloaduse u ON u.payload_id = p.id
+        WHERE p.workspace_id = v.workspace_id AND p.sha256 = v.value ->> '$payload' AND u.run_id = v.run_id);
