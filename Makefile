@@ -2,7 +2,7 @@
 # `make up ARGS="--workers network=2"` hands options on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up services test check bench sim chaos lock clean base dev
+.PHONY: help demo up services test check bench sim chaos failpoints mutants lock clean base dev
 MAKEFLAGS += --no-print-directory
 
 # Bytecode is kept, whatever the shell says: six processes import the same modules at each start.
@@ -25,6 +25,8 @@ help:
 	@echo "make check    lint, types, import contracts, missing migrations"
 	@echo "make bench    the published workloads, with a report"
 	@echo "make sim      histories drawn from seeds: make sim SEEDS=2000 FIRST=200"
+	@echo "make failpoints  every fault at every statement and commit of every shape of run"
+	@echo "make mutants  remove each guard in turn: a test must fail; with a table"
 	@echo "make chaos    the fault scenarios, with a report"
 	@echo "make services only PostgreSQL and Redis, for work on the code"
 	@echo "make lock     compile requirements/*.in into locks with hashes"
@@ -64,6 +66,13 @@ sim: export SEEDS ?= 2000
 sim: export FIRST ?= 200
 sim: dev
 	@exec $(PY) -m pytest tests/simulation $(ARGS)
+
+failpoints: export FAILPOINTS = all
+failpoints: dev
+	@exec $(PY) -m pytest tests/failpoints -n 2 --dist load $(ARGS)
+
+mutants: dev
+	@exec $(PY) -m tests.mutants $(ARGS)
 
 # CHAOS=short (as in make test), long (ten minutes) or full.
 chaos: export CHAOS ?= full

@@ -129,6 +129,7 @@ def test_events_come_as_they_happen_and_the_stream_ends_with_the_run(viewer: Any
     assert [json.loads(frame["data"]) for frame in frames] == listed
 
 
+@pytest.mark.promise("P19")
 @pytest.mark.parametrize("how", ["header", "query", "both"])
 def test_a_broken_stream_goes_on_where_it_was(viewer: Any, submit: Any, worker: Any, how: str) -> None:
     run = worker.finish(submit(STEPS))

@@ -3,8 +3,10 @@
 import json
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
 
 from agentsys.accounts.models import Role
 from agentsys.runs.models import Run, RunFile
@@ -35,6 +37,24 @@ def test_submitting_costs_few_queries(post: Any, counted: Any) -> None:
         assert post({"plan": PLAN}).status_code == 202
 
     assert 0 < len(statements) <= 8, statements
+
+
+@pytest.mark.promise("P1")
+@pytest.mark.django_db(transaction=True)
+def test_what_was_answered_is_committed(post: Any) -> None:
+    answer = post({"plan": PLAN})
+
+    assert answer.status_code == 202
+    connection.ensure_connection()
+    info = connection.connection.info
+    with psycopg.connect(info.dsn, password=info.password) as other:  # which sees nothing but what is committed
+        (seen,) = other.execute(
+            "SELECT status, (SELECT count(*) FROM runs_step s WHERE s.run_id = r.id),"
+            " (SELECT count(*) FROM runs_event e WHERE e.run_id = r.id) FROM runs_run r WHERE id = %s",
+            [answer.json()["id"]],
+        ).fetchall()
+        assert seen == ("queued", 1, 1)
+        assert other.execute("SHOW synchronous_commit").fetchone() == ("on",)
 
 
 @pytest.mark.parametrize("role", [Role.OPERATOR, Role.AUTHOR, Role.ADMIN])

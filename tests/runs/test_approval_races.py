@@ -49,6 +49,7 @@ def a_question():
     return asking.question("test.wire", {"to": "bob"})
 
 
+@pytest.mark.promise("P16")
 def test_of_twenty_at_once_one_decides(make_asked, worker):
     kinds = [
         lambda one: approvals.approve(one, user=None),

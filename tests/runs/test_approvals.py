@@ -506,6 +506,7 @@ def refused(decide, error):
     return caught.value
 
 
+@pytest.mark.promise("P16")
 @pytest.mark.parametrize("second", DECISIONS)
 @pytest.mark.parametrize("first", ["approve", "edit", "deny"])
 def test_a_second_decision_is_refused_and_changes_nothing(asked, first, second):

@@ -173,6 +173,7 @@ def test_a_poisonous_step_of_a_stopping_run_is_cancelled_with_it(submit, setting
     assert (run.status, run.reason, run.error) == ("cancelled", "user", None)
 
 
+@pytest.mark.promise("P15")
 def test_a_cancel_racing_with_completions_never_lets_a_step_start_after_it(submit):
     outcomes = set()
     for _ in range(ROUNDS):

@@ -43,6 +43,7 @@ def test_a_claim_takes_the_lease_and_counts_the_attempt(submit, step_of, setting
     assert settings.LEASE_S - 5 < left_s <= settings.LEASE_S
 
 
+@pytest.mark.promise("P4")
 def test_eight_workers_claim_fifty_steps_each_once(submit):
     steps = {submit([echo()]).steps.get().pk for _ in range(50)}
 
@@ -207,6 +208,7 @@ def test_a_start_at_this_very_moment_is_one_or_the_other(submit, worker):
         assert run.status == "succeeded"
 
 
+@pytest.mark.promise("P15")
 def test_a_step_of_a_stopping_run_is_never_claimed(submit):
     run = submit([echo("a"), echo("b")])
     claim("compute", owner="w")

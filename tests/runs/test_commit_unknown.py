@@ -25,6 +25,7 @@ def chain(submit):
     return submit([echo("a"), echo("b", depends_on=["a"])])
 
 
+@pytest.mark.promise("P2")
 @pytest.mark.parametrize("executed", [True, False])
 def test_a_completion_whose_answer_is_lost_happens_once_and_goes_on_with_the_child(chain, monkeypatch, executed):
     first = claim("compute", owner="w")

@@ -28,6 +28,7 @@ def far(key, **fields):
     return {"key": key, "tool": "test.far", **fields}
 
 
+@pytest.mark.promise("P2")
 def test_completing_records_joins_and_claims_the_child_in_one_go(submit, step_of):
     run = submit([echo("a"), echo("b", depends_on=["a"]), far("c", depends_on=["a"]), echo("d", depends_on=["b", "c"])])
     first = claim("compute", owner="w")
@@ -61,6 +62,7 @@ def test_every_child_made_ready_gets_its_own_ring(submit):
     assert done.next.key == "b0"
 
 
+@pytest.mark.promise("P10")
 def test_told_twice_it_changes_nothing_the_second_time(submit):
     submit([echo("a"), echo("b", depends_on=["a"])])
     first = claim("compute", owner="w")
@@ -73,6 +75,7 @@ def test_told_twice_it_changes_nothing_the_second_time(submit):
     assert photograph() == before
 
 
+@pytest.mark.promise("P2")
 def test_told_twice_at_the_same_moment_it_happens_once(submit):
     for _ in range(ROUNDS):
         run = submit([echo("a"), echo("b", depends_on=["a"])])

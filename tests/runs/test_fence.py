@@ -48,6 +48,7 @@ STALE_WRITES = {
 }
 
 
+@pytest.mark.promise("P3")
 @pytest.mark.parametrize("write", STALE_WRITES.values(), ids=STALE_WRITES)
 def test_a_stale_worker_is_refused_and_not_one_row_changes(taken, write):
     _, stale, _ = taken
@@ -165,6 +166,7 @@ def test_a_late_result_is_logged_and_discarded(submit, worker, monkeypatch, capl
     assert str(run.pk) in caplog.text
 
 
+@pytest.mark.promise("P4")
 def test_of_a_worker_and_the_reaper_at_the_same_moment_one_wins(submit, worker):
     for _ in range(20):
         run = submit([echo("a")])

@@ -99,6 +99,7 @@ def test_followers_of_one_run_are_one_place_and_read_the_same_bytes(submit: Any,
     assert max(looks) <= 2  # those before their first event, those after it
 
 
+@pytest.mark.promise("P19")
 def test_whoever_comes_later_reads_the_past_without_gap_and_the_others_go_on(submit: Any) -> None:
     run = submit(STEPS)
     happen(run.pk, 1_000)

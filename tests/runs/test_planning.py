@@ -126,6 +126,7 @@ def test_a_plan_that_comes_after_the_cancel_opens_nothing(submit, worker, planne
     assert (run.status, statuses(run), run.model_calls) == ("cancelled", {"plan.1": "succeeded"}, 1)
 
 
+@pytest.mark.promise("P6")
 def test_a_planner_that_dies_plans_again_and_only_one_plan_counts(submit, worker, planner):
     planner({"steps": STEPS})
     run = submit(goal="do", input={"x": 1}, files={"f": b""})

@@ -29,6 +29,7 @@ def _short_leases(settings):
     settings.LEASE_S = 1.0  # PostgreSQL has been up for longer than that
 
 
+@pytest.mark.promise("P8")
 def test_an_expired_lease_is_taken_and_the_step_runs_again(submit, worker, step_of):
     run = submit([echo("a")])
     claim("compute", owner="gone")
@@ -177,6 +178,7 @@ def test_a_process_of_this_host_that_has_ended_loses_its_steps_without_waiting_f
     assert (statuses(gone), statuses(here)) == ({"a": "ready"}, {"b": "running"})
 
 
+@pytest.mark.promise("P11")
 def test_three_crashes_are_poison(submit):
     run = submit([echo("a"), echo("b", depends_on=["a"])])
     for n in range(1, 4):
@@ -201,6 +203,7 @@ def test_a_poisonous_step_may_be_passed_over(submit, worker):
     assert (run.status, statuses(run)) == ("succeeded", {"a": "failed", "b": "succeeded"})
 
 
+@pytest.mark.promise("P14")
 def test_released_steps_are_not_charged_however_often(submit, worker):
     run = submit([echo("a", max_attempts=1)])
     for n in range(1, 8):

@@ -193,6 +193,7 @@ def test_a_key_is_a_workspaces_own(agent):
     assert run.pk != ours.pk
 
 
+@pytest.mark.promise("P10")
 def test_of_many_with_the_same_key_at_once_one_makes_the_run(agent):
     for n in range(10):
         made = in_parallel(*[lambda key=f"k{n}": send(agent, key, files={"f": b"x"})] * THREADS)
@@ -268,6 +269,7 @@ def test_another_workspaces_agent_and_one_without_a_version_are_not_there(agent)
     assert photograph() == before
 
 
+@pytest.mark.promise("P1")
 def test_a_dispatcher_that_fails_does_not_turn_a_recorded_run_into_an_error(agent, settings, caplog):
     settings.DISPATCHER = "tests.runs.nowhere.to_be_found"
 

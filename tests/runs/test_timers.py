@@ -24,6 +24,7 @@ def available_in_s():
     return value("SELECT extract(epoch FROM available_at - clock_timestamp())::float8 FROM runs_step WHERE key = 'a'")
 
 
+@pytest.mark.promise("P17")
 def test_a_sleeper_is_never_woken_early(submit, worker):
     runs = [submit([wait(seconds=0.02 * n)]) for n in range(10)]
     worker.work()

@@ -53,6 +53,7 @@ def test_the_gate_opens_once_a_claim(submit):
     assert [claims.open_gate(held) for _ in range(3)] == [True, False, False]
 
 
+@pytest.mark.promise("P5")
 def test_of_many_at_the_gate_one_gets_through(submit):
     for _ in range(10):
         submit([charge()])
@@ -61,6 +62,7 @@ def test_of_many_at_the_gate_one_gets_through(submit):
         assert sorted(in_parallel(*[lambda one=held: claims.open_gate(one)] * 6)) == [False] * 5 + [True]
 
 
+@pytest.mark.promise("P5")
 @pytest.mark.parametrize("why", ["lease", "dead", "released"])
 def test_a_worker_that_ends_after_the_gate_leaves_it_to_a_person(submit, step_of, settings, why):
     settings.LEASE_S = 1.0

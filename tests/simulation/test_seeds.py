@@ -83,6 +83,7 @@ def trace_of_failure(seed: int, actions: int) -> list[str] | None:
     return None
 
 
+@pytest.mark.promise("P10")
 @pytest.mark.usefixtures("_quick_leases")
 def test_whatever_happens_every_run_ends_and_every_invariant_holds():
     seen: Counter[str] = Counter()

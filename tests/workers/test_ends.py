@@ -26,6 +26,7 @@ def outcomes(run) -> list[str]:
     return list(run.attempts.order_by("number").values_list("outcome", flat=True))
 
 
+@pytest.mark.promise("P14")
 @pytest.mark.parametrize(("lane", "tool"), LANES)
 def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, tool):
     worker = start(lane, slots=1)
@@ -43,6 +44,7 @@ def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, t
     assert steps == {"a": ("succeeded", 1), "b": ("ready", 0)}
 
 
+@pytest.mark.promise("P14")
 @pytest.mark.parametrize(("lane", "tool"), LANES)
 def test_a_step_that_does_not_end_in_time_goes_back_uncharged(start, submit, held, lane, tool):
     worker = start(lane, slots=1)
@@ -105,6 +107,7 @@ def test_a_child_that_dies_while_its_worker_starts_is_replaced(transactional_db,
         worker.kill()
 
 
+@pytest.mark.promise("P8")
 def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit, held):
     worker = start("compute", slots=2)
     run = submit([held.step()])
@@ -121,6 +124,7 @@ def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit,
     assert wait_until(lambda: len(worker.children()) == 2, timeout_s=5)
 
 
+@pytest.mark.promise("P8")
 def test_a_killed_worker_is_swept_by_another_of_its_host(start, submit, held):
     worker, other = start("compute", slots=1), start("network", slots=1)
     run = submit([held.step()])

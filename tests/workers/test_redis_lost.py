@@ -32,6 +32,7 @@ def kill(server) -> None:
     assert wait_until(lambda: not server.alive(), timeout_s=5)
 
 
+@pytest.mark.promise("P7")
 @pytest.mark.parametrize(
     ("lane", "tool", "hold"), [("compute", "test.echo", "probe.hold"), ("network", "test.far", "probe.hold_far")]
 )
@@ -69,6 +70,7 @@ def test_a_worker_outlives_a_redis_that_hangs_and_is_not_deaf_afterwards(start, 
     assert heard_bell(worker, doorbell, submit)
 
 
+@pytest.mark.promise("P7")
 def test_a_worker_outlives_flushall_and_items_that_are_no_messages(start, submit, doorbell):
     worker = start("compute", slots=1)
     client = redis.Redis.from_url(doorbell.url)

@@ -1,0 +1,119 @@
+"""Runs of every shape, what people do to them, and how they must end whatever happens on the way."""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agentsys.core.errors import InvalidTransition
+from agentsys.runs import control, services
+from agentsys.runs.store import claims
+
+if TYPE_CHECKING:
+    from tests.failpoints.play import Play
+
+Act = Callable[["Play"], None]
+
+
+def nothing(play: "Play") -> None:
+    """Nobody interferes."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """``first`` is done once the run is there, ``meanwhile`` during an unsafe call, ``ended`` when it has ended.
+
+    ``points`` is the least number of points that must have been found, or the shape has become empty.
+    """
+
+    steps: Sequence[dict[str, Any]]
+    status: str
+    result: Any
+    points: int
+    first: Act = nothing
+    meanwhile: Act = nothing
+    ended: Act = nothing
+    runs: int = 1
+    goal: str = ""
+
+
+def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
+    return {"key": key, "tool": "test.echo", "arguments": {"value": value}, **fields}
+
+
+def call(key: str, tool: str, after: Sequence[str] = (), **arguments: Any) -> dict[str, Any]:
+    return {"key": key, "tool": f"witnessed.{tool}", "depends_on": list(after), "arguments": arguments}
+
+
+# --- What people do; each may be asked again, for the answer may have been lost -----------------------------------
+def cancel(play: "Play") -> None:
+    try:
+        services.cancel(play.run)
+    except InvalidTransition:  # it was heard the first time
+        play.run.refresh_from_db()
+        assert play.run.status == "cancelled"
+
+
+def pause(play: "Play") -> None:
+    with suppress(InvalidTransition):  # it was paused, resumed and has ended since
+        control.pause(play.run)
+
+
+def retry(play: "Play") -> None:
+    play.run.refresh_from_db()
+    if play.run.status == "failed":
+        play.runs.append(control.retry(play.run, idempotency_key=f"{play.key} again")[0])
+
+
+# --- What became of workers before ------------------------------------------------------------------------------
+def lose_a_claim(play: "Play") -> None:
+    """A worker that claims a step and is not heard of again."""
+    claims.claim("compute", owner="gone")
+
+
+def lose_a_call(play: "Play") -> None:
+    """A worker that begins an unsafe call and is not heard of again."""
+    if (claim := claims.claim("compute", owner="gone")) is not None:
+        claims.open_gate(claim)
+
+
+LINEAR = (echo("a", 1), echo("b", ["${a}"]), echo("c", ["${b}"]))
+DIAMOND = (echo("a", 1), echo("b", "${a}"), echo("c", "${a}"), echo("d", ["${b}", "${c}"]))
+UNSAFE = (echo("a"), call("b", "charge", ["a"]), echo("c", "${b}"))
+VERIFIABLE = (echo("a"), call("b", "transfer", ["a"]), echo("c", "${b}"))
+CHILD = (
+    {"key": "d", "kind": "delegate", "arguments": {"plan": {"steps": [echo("x", 1), echo("y", "${x}")]}}},
+    echo("e", "${d.y}"),
+)
+APPROVAL = (echo("a", "bob"), call("b", "wire", to="${a}"), echo("c", "${b}"))
+QUESTION = (
+    {"key": "q", "kind": "ask", "arguments": {"question": "Which?"}},
+    {"key": "w", "kind": "wait", "arguments": {"seconds": 3600}, "depends_on": ["q"]},
+    echo("c", "${q}", depends_on=["w"]),
+)
+STEP_RETRY = (call("a", "second"), echo("b", "${a}"))
+RUN_RETRY = (echo("a", 1), {**call("b", "second", ["a"], how="failed", of="${goal}")}, echo("c", ["${a}", "${b}"]))
+
+SHAPES: dict[str, Shape] = {
+    "linear": Shape(LINEAR, "succeeded", {"c": [[1]]}, 10),
+    "diamond": Shape(DIAMOND, "succeeded", {"d": [1, 1]}, 12),
+    "approval": Shape(APPROVAL, "succeeded", {"c": "bob"}, 30),
+    "child run": Shape(CHILD, "succeeded", {"e": 1}, 30),
+    "retry of a step": Shape(STEP_RETRY, "succeeded", {"b": "second"}, 25),
+    "retry of a run": Shape(RUN_RETRY, "succeeded", {"c": [1, "second"]}, 25, ended=retry),
+    "cancel": Shape(LINEAR, "cancelled", None, 7, first=cancel),
+    "cancel during an unsafe call": Shape(UNSAFE, "cancelled", None, 15, meanwhile=cancel),
+    "cancel during a verifiable call": Shape(VERIFIABLE, "cancelled", None, 15, meanwhile=cancel),
+}
+#: Played too where there is time.
+MORE: dict[str, Shape] = {
+    "several runs": Shape(LINEAR, "succeeded", {"c": [[1]]}, 20, runs=4),
+    "question and timer": Shape(QUESTION, "succeeded", {"c": "this"}, 40),
+    "unsafe call": Shape(UNSAFE, "succeeded", {"c": "charged"}, 10),
+    "verifiable call": Shape(VERIFIABLE, "succeeded", {"c": "transferred"}, 10),
+    "lost claim": Shape(LINEAR, "succeeded", {"c": [[1]]}, 25, first=lose_a_claim),
+    "lost unsafe call": Shape((call("b", "charge"),), "succeeded", {"b": "charged"}, 30, first=lose_a_call),
+    "lost verifiable call": Shape((call("b", "transfer"),), "succeeded", {"b": "transferred"}, 30, first=lose_a_call),
+    "pause and resume": Shape(LINEAR, "succeeded", {"c": [[1]]}, 20, first=pause),
+    "planned": Shape((), "succeeded", None, 15, goal='Count the words in "one two three"'),
+}

@@ -1,0 +1,263 @@
+"""The guards, each with the change that removes it and the tests that must fail then.
+
+A change is (file, text that is there exactly once, text in its place).  A guard with a second one behind it says
+so in ``both``, and is removed together with that.
+"""
+
+from dataclasses import dataclass
+
+Change = tuple[str, str, str]
+
+CLAIM = "agentsys/runs/sql/claim.sql"
+COMPLETE = "agentsys/runs/sql/complete.sql"
+CONTROL = "agentsys/runs/sql/control.sql"
+MOVES_SQL = "agentsys/runs/sql/moves.sql"
+SWEEPS = "agentsys/runs/sql/sweeps.sql"
+APPROVALS = "agentsys/runs/sql/approvals.sql"
+MOVES = "agentsys/runs/store/moves.py"
+LEASES = "agentsys/runs/leases.py"
+
+_RUNS = "tests/runs/"
+_FENCE, _COMPLETE, _UNSAFE, _REAP = (f"{_RUNS}test_{name}.py" for name in ("fence", "complete", "unsafe", "reap"))
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``tests`` are pytest's arguments; those marked ``ci`` are played by CI; ``fresh``: the tables are made anew."""
+
+    guard: str
+    changes: tuple[Change, ...]
+    tests: tuple[str, ...]
+    ci: bool = True
+    both: str = ""
+    fresh: bool = False
+
+
+MUTANTS = (
+    # --- The fence ---------------------------------------------------------------------------------------------
+    Mutant(
+        "complete asks for the claim's token",
+        ((COMPLETE, "AND s.claim_token = run.token AND s.status = 'running'", "AND s.status = 'running'"),),
+        (_FENCE, _COMPLETE),
+    ),
+    Mutant(
+        "complete asks for the old state",
+        ((COMPLETE, "AND s.claim_token = run.token AND s.status = 'running'", "AND s.claim_token = run.token"),),
+        (_COMPLETE, f"{_RUNS}test_commit_unknown.py"),
+    ),
+    Mutant(
+        "whoever leaves running shows the token",
+        (
+            (MOVES_SQL, "s.claim_token = %(token)s::uuid AND s.status = 'running'\n   AND (%(to)s", "s.status = 'running'\n   AND (%(to)s"),
+            (MOVES_SQL, "AND claim_token = %(token)s AND status = 'running' FOR NO KEY", "AND status = 'running' FOR NO KEY"),
+        ),
+        (_FENCE,),
+        both="leave_running and the look before it (held) ask both",
+    ),
+    Mutant(
+        "a heartbeat renews what its token holds",
+        (
+            (CLAIM, "s.id = ANY(%(ids)s::bigint[]) AND s.claim_token = ANY(%(tokens)s::uuid[]) AND s.status = 'running'\n     ORDER BY", "s.id = ANY(%(ids)s::bigint[]) AND s.status = 'running'\n     ORDER BY"),
+        ),
+        (_FENCE, _REAP),
+    ),
+    Mutant(
+        "the gate asks for the token",
+        ((CLAIM, "WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'\n   AND s.effect", "WHERE s.id = %(step_id)s AND s.status = 'running'\n   AND s.effect"),),
+        (_FENCE,),
+    ),
+    Mutant(
+        "a lease that was renewed in time is not taken",
+        ((MOVES, 'if held is None or (why == "lease" and not held["expired"]):', "if held is None:"),),
+        (_REAP,),
+    ),
+    # --- Locks and what is compared ----------------------------------------------------------------------------
+    Mutant(
+        "complete locks its runs",
+        ((COMPLETE, "AND (g.last OR open_steps > g.of_run)\n              FOR NO KEY UPDATE) r", "AND (g.last OR open_steps > g.of_run)) r"),),
+        (_COMPLETE, f"{_RUNS}test_pause.py", f"{_RUNS}test_cancel.py", f"{_RUNS}test_shapes.py"),
+    ),
+    Mutant(
+        "a change locks its run",
+        ((MOVES_SQL, "SELECT * FROM runs_run WHERE id = %(run_id)s FOR NO KEY UPDATE;", "SELECT * FROM runs_run WHERE id = %(run_id)s;"),),
+        (_UNSAFE, f"{_RUNS}test_cancel.py", f"{_RUNS}test_approval_races.py"),
+    ),
+    Mutant(
+        "complete compares the plan's version",
+        ((COMPLETE, "WHERE id = g.run_id AND plan_version = g.plan_version AND (open_steps", "WHERE id = g.run_id AND (open_steps"),),
+        (_COMPLETE,),
+    ),
+    Mutant(
+        "complete compares whether this step is the last",
+        ((COMPLETE, "AND (open_steps = 1) = g.last\n              AND (g.last OR open_steps > g.of_run)", ""),),
+        (_COMPLETE, f"{_RUNS}test_results.py"),
+    ),
+    Mutant(
+        "the claim's look is materialized",
+        ((CLAIM, "WITH c AS MATERIALIZED (", "WITH c AS NOT MATERIALIZED ("), (CLAIM, "), turn AS MATERIALIZED (", "), turn AS NOT MATERIALIZED (")),
+        (f"{_RUNS}test_claim.py", f"{_RUNS}test_hot_plans.py"),
+    ),
+    Mutant(
+        "a claim waits for no lock of a run",
+        ((CLAIM, "SELECT id, status FROM runs_run WHERE id = look.run_id FOR NO KEY UPDATE SKIP LOCKED) r", "SELECT id, status FROM runs_run WHERE id = look.run_id FOR NO KEY UPDATE) r"),),
+        (f"{_RUNS}test_claim.py",),
+    ),
+    Mutant(
+        "a step that was there when a worker died is claimed alone",
+        ((CLAIM, "AND ((turn.n = 1 AND %(alone)s) OR turn.crashes_so_far = 0)", "AND ((turn.n = 1 AND %(alone)s) OR turn.crashes_so_far >= 0)"),),
+        (f"{_RUNS}test_turns.py", _REAP),
+    ),
+    # --- Effects -----------------------------------------------------------------------------------------------
+    Mutant(
+        "an unsafe call has a gate",
+        ((LEASES, "if self.claim.effect in GATED and not self.gate_open:", "if False:"),),
+        (_UNSAFE,),
+    ),
+    Mutant(
+        "the gate opens once a claim",
+        ((CLAIM, "   AND s.effect_started_at IS NULL\n   AND s.lease", "   AND s.lease"),),
+        (_UNSAFE,),
+    ),
+    Mutant(
+        "the gate stays shut on a lease that is nearly gone",
+        ((CLAIM, "   AND s.lease_expires_at > clock_timestamp() + make_interval(secs => %(margin_s)s)\n", "   AND %(margin_s)s::float8 > 0\n"),),
+        (_UNSAFE,),
+    ),
+    Mutant(
+        "the gate stays shut in a run that stops",
+        ((CLAIM, "   AND r.id = s.run_id AND r.cancel_at IS NULL\n", "   AND r.id = s.run_id\n"),),
+        (f"{_RUNS}test_cancel.py", _UNSAFE),
+    ),
+    Mutant(
+        "a step whose call may have started does not go back",
+        (
+            (MOVES_SQL, "AND (%(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s", "AND (%(not_sent)s OR true"),
+            (MOVES, 'if held["effect_started_at"] is not None:\n        error', "if False:\n        error"),
+        ),
+        (_UNSAFE,),
+        both="give_back decides so, and leave_running refuses anything else",
+    ),
+    Mutant(
+        "after the gate only a plain no is believed",
+        (("agentsys/runs/store/unknown.py", "if started and (error.retryable or unexpected)", "if False and (error.retryable or unexpected)"),),
+        (f"{_RUNS}test_leases.py", f"{_RUNS}test_engine.py"),
+    ),
+    Mutant(
+        "outputs are made storable before the commit",
+        (("agentsys/tools/runner.py", "return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)", "return output"),),
+        ("tests/tools/test_runner.py", f"{_RUNS}test_results.py"),
+    ),
+    # --- Time --------------------------------------------------------------------------------------------------
+    Mutant(
+        "after a restart of PostgreSQL nobody is judged for a lease",
+        ((SWEEPS, "   AND pg_postmaster_start_time() < clock_timestamp() - make_interval(secs => %(lease_s)s)\n", "   AND %(lease_s)s::float8 > 0\n"),),
+        (_REAP,),
+    ),
+    Mutant(
+        "a sweeper judges after a lease of unbroken contact",
+        (("agentsys/infrastructure/sweeper.py", "if time.monotonic() - self._contact_since >= settings.LEASE_S:", "if True:"),),
+        (_REAP,),
+    ),
+    Mutant(
+        "timers are told by PostgreSQL's clock, and never early",
+        ((SWEEPS, "WHERE status = 'sleeping' AND available_at <= clock_timestamp()\n", "WHERE status = 'sleeping' AND available_at <= clock_timestamp() + interval '1 second'\n"),),
+        (f"{_RUNS}test_timers.py",),
+    ),
+    Mutant(
+        "three crashes are poison",
+        ((MOVES, 'elif crashed and held["crashes"] + 1 >= MAX_CRASHES:', "elif False:"),),
+        (_REAP,),
+    ),
+    Mutant(
+        "what wakes in a paused run is held back",
+        ((SWEEPS, "AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'paused'", "AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'gone'"),),
+        (f"{_RUNS}test_pause.py",),
+    ),
+    # --- Run control -------------------------------------------------------------------------------------------
+    Mutant(
+        "a stop cancels what has not started",
+        (("agentsys/runs/store/change.py", '        self.cancel_open("run")\n\n    def pause', "\n    def pause"),),
+        (f"{_RUNS}test_cancel.py",),
+    ),
+    Mutant(
+        "a plan made in a run that stops adds no steps",
+        ((MOVES, "            if change.run[\"status\"] != RunStatus.CANCELLING:\n                replan", "            if True:\n                replan"),),
+        (f"{_RUNS}test_cancel.py", f"{_RUNS}test_planning.py"),
+    ),
+    Mutant(
+        "a word about a call in the dark counts once",
+        ((MOVES_SQL, "AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s", "AND s.key = %(key)s AND %(reason)s::text <> ''"),),
+        (_UNSAFE,),
+    ),
+    Mutant(
+        "a child is taken over once it has ended",
+        ((CONTROL, "WHERE c.parent_step = %(step_id)s AND c.finished_at IS NOT NULL AND s.status = 'waiting'", "WHERE c.parent_step = %(step_id)s AND s.status = 'waiting'"),),
+        (f"{_RUNS}test_children.py",),
+    ),
+    Mutant(
+        "a step has one child, whatever became of its worker",
+        (("agentsys/runs/delegation.py", "    if Run.objects.filter(parent_step=claim.id).exists():\n        return Delegated()\n", ""), (CONTROL, "    ON CONFLICT DO NOTHING\n", "")),
+        (f"{_RUNS}test_children.py",),
+        both="the look before, and ON CONFLICT for those who look at the same moment",
+    ),
+    # --- People ------------------------------------------------------------------------------------------------
+    Mutant(
+        "an approval is for exactly the arguments shown",
+        ((APPROVALS, "AND a.digest = %(digest)s AND a.kind = 'approval' AND a.decision = 'approve'", "AND %(digest)s::text <> '' AND a.kind = 'approval' AND a.decision = 'approve'"),),
+        (f"{_RUNS}test_approvals.py",),
+    ),
+    Mutant(
+        "only an approved call is made",
+        ((APPROVALS, "AND a.kind = 'approval' AND a.decision = 'approve'", "AND a.kind = 'approval'"),),
+        (f"{_RUNS}test_approvals.py",),
+    ),
+    Mutant(
+        "an approval is used by who holds the step",
+        ((APPROVALS, "AND s.id = a.step_id AND s.claim_token = %(token)s::uuid AND s.status = 'running'", "AND s.id = a.step_id"),),
+        (f"{_RUNS}test_approval_races.py",),
+    ),
+    Mutant(
+        "a question is decided once",
+        ((APPROVALS, "WHERE id = %(id)s AND decision = '' AND (expires_at", "WHERE id = %(id)s AND (expires_at"),),
+        (f"{_RUNS}test_approval_races.py", f"{_RUNS}test_approvals.py"),
+    ),
+    Mutant(
+        "after its time nothing is decided, and nothing expires before",
+        ((APPROVALS, "AND (expires_at IS NOT NULL AND expires_at <= clock_timestamp()) = (%(decision)s::text = 'expired')", ""),),
+        (f"{_RUNS}test_approvals.py", f"{_RUNS}test_approval_races.py"),
+    ),
+    Mutant(
+        "who decides says what they saw",
+        (("agentsys/runs/approvals.py", "if digest is not None and digest != approval.digest:", "if False:"),),
+        (f"{_RUNS}test_approvals.py",),
+    ),
+    # --- Submission and reading --------------------------------------------------------------------------------
+    Mutant(
+        "a key makes one run",
+        ((MOVES_SQL, "    ON CONFLICT (workspace_id, idempotency_key) DO NOTHING\n", ""),),
+        (f"{_RUNS}test_submission.py",),
+    ),
+    Mutant(
+        "a key belongs to one request",
+        (("agentsys/runs/services.py", "if run is not None and run.request_digest != digest:", "if False:"),),
+        (f"{_RUNS}test_submission.py",),
+    ),
+    Mutant(
+        "events are shown to the run's own workspace",
+        (("agentsys/api/events.py", "        self.check_run(run_id)\n", ""),),
+        ("tests/api/test_events.py",),
+    ),
+    # --- The tables --------------------------------------------------------------------------------------------
+    Mutant(
+        "a trigger holds the moves of steps",
+        (("agentsys/runs/migrations/0002_guards.py", "    WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION runs_step_guard();", "    WHEN (false) EXECUTE FUNCTION runs_step_guard();"),),
+        (f"{_RUNS}test_states.py",),
+        fresh=True,
+    ),
+    Mutant(
+        "a trigger keeps final steps as they are",
+        (("agentsys/runs/migrations/0002_guards.py", "    WHEN (OLD.status IN ('succeeded', 'failed', 'skipped', 'cancelled')) EXECUTE", "    WHEN (false) EXECUTE"),),
+        (f"{_RUNS}test_states.py",),
+        fresh=True,
+    ),
+)  # fmt: skip
