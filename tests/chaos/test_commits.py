@@ -32,6 +32,7 @@ def stack() -> Iterator[tuple[World, Cutter]]:
             server.stop()
 
 
+@pytest.mark.promise("P2")
 def test_runs_end_once_while_commits_are_cut_on_the_wire(stack, request):
     made, cutter = stack
     figures = figures_of(request, "commits cut on the wire")

@@ -29,6 +29,7 @@ def stack() -> Iterator[World]:
         yield made
 
 
+@pytest.mark.promise("P3")
 def test_what_a_frozen_worker_finishes_too_late_is_fenced(stack, request):
     figures, faults = figures_of(request, "frozen past the lease"), Faults(stack, random.Random(1))
     rounds, ids, frozen = size(1, 5, 20), [], 0
@@ -53,6 +54,7 @@ def test_what_a_frozen_worker_finishes_too_late_is_fenced(stack, request):
     assert figures["reaped"] >= frozen
 
 
+@pytest.mark.promise("P14")
 def test_workers_that_are_asked_to_end_one_after_the_other_lose_nothing(stack, request):
     figures, faults = figures_of(request, "rolling SIGTERM"), Faults(stack, random.Random(1))
     workers = ["worker-network", "worker-compute", "worker-network-2", "worker-model", "worker-system"] * size(1, 2, 6)
@@ -94,6 +96,7 @@ def clock(tmp_path: Path) -> dict[str, str]:
     return {"LD_PRELOAD": str(made), "CLOCK_OFF_S": str(DAY_S)}
 
 
+@pytest.mark.promise("P9")
 def test_clocks_that_are_a_day_off_change_nothing(request, clock):
     """Half of the processes are a day ahead, the others a day behind."""
     figures = figures_of(request, "clocks a day off")

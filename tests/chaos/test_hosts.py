@@ -47,6 +47,7 @@ def stack() -> Iterator[tuple[World, list[Host]]]:
             yield made, both
 
 
+@pytest.mark.promise("P8")
 def test_what_a_host_that_is_cut_off_had_runs_on_the_other_and_its_late_results_are_fenced(stack, request):
     made, both = stack
     figures, faults = figures_of(request, "a host cut off"), Faults(made, None)  # type: ignore[arg-type]

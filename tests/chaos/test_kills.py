@@ -53,6 +53,7 @@ def go(stack: World, faults: Faults, victims: list[str], *, every_s: float, runs
     return ids
 
 
+@pytest.mark.promise("P8")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_runs_end_once_while_processes_are_killed(stack, request, seed):
     figures, faults = figures_of(request, f"processes killed, seed {seed}"), Faults(stack, random.Random(seed))
@@ -68,6 +69,7 @@ def test_runs_end_once_while_processes_are_killed(stack, request, seed):
     assert figures["reaped"] > 0
 
 
+@pytest.mark.promise("P2")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_runs_end_once_whatever_is_killed(stack, request, seed):
     figures, faults = figures_of(request, f"anything killed, seed {seed}"), Faults(stack, random.Random(seed))
