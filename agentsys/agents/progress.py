@@ -28,9 +28,13 @@ class Progress:
     answer: Any = None
     asked: Sequence[str] = ()
 
+    @property
+    def done_keys(self) -> frozenset[str]:
+        return frozenset(one["step"]["key"] for one in self.done)
+
     def standing(self) -> Standing:
         """What a new plan can refer to, and which other keys it must not use."""
-        known = frozenset(step["key"] for step in [*(one["step"] for one in self.done), *self.under_way])
+        known = self.done_keys | {step["key"] for step in self.under_way}
         return Standing(known, self.taken - known)
 
     def as_json(self) -> dict[str, Any]:

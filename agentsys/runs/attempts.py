@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agentsys.core import db
-from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound, PlanInvalid
+from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, LoopDetected, NotFound, PlanInvalid
 
 from . import dispatch, handlers, leases
 from .delegation import Delegated
@@ -168,4 +168,6 @@ def _reason(claim: Claim, error: AgentSysError) -> str:
     """The run's reason, should it fail for this."""
     if isinstance(error, GoalNotPlannable | PlanInvalid):
         return "plan"
+    if isinstance(error, LoopDetected):
+        return "policy"
     return {"tool": "tool", "wait": "error", "ask": "error", "delegate": "error"}.get(claim.kind, "model")

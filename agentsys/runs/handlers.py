@@ -21,7 +21,7 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, delegation, dispatch, files, planned, recorded, verifying
+from . import asking, delegation, dispatch, files, loops, planned, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
 from .models import Run
@@ -70,6 +70,7 @@ def tool(held: Held) -> Outcome:
         arguments = asking.settled(arguments)
     if claim.reason == VERIFY and (verified := _verified(held, spec, arguments)):
         return verified
+    loops.check_call(claim, arguments)
     if needs_word and (question := asking.about_call(claim, spec, arguments)):
         return question
     held.context = _context(held, _with_lease(held.ensure))
@@ -136,6 +137,9 @@ def plan(held: Held) -> Outcome:
         timeout_s=settings.MODEL_TIMEOUT_S,
         progress=so_far,
     )
+    if so_far is not None:
+        with db.lent():
+            loops.check_plan(run.pk, made.steps, so_far.done_keys)
     return Expand(Result({"steps": [step.key for step in made.steps]}, usage), made, tools)
 
 

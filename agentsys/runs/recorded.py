@@ -29,7 +29,7 @@ def replay(claim: Claim, arguments: Any) -> Result:
     Raises:
         EffectRecorded: it made none like this.
     """
-    wanted = _digest(arguments)
+    wanted = digest(arguments)
     found = db.rows(SQL["recorded_calls"], run_id=claim.run_id, key=claim.key, kind=claim.kind, tool=claim.tool)
     same = [row for row in found if row["key"] == claim.key]
     for row in same or found:
@@ -41,7 +41,7 @@ def replay(claim: Claim, arguments: Any) -> Result:
 def _digest_of(row: db.Row) -> str | None:
     """Of the arguments as they were rendered then: outputs, input and goal of that run never change."""
     try:
-        return _digest(arguments_of(row["run_id"], row["kind"], row["arguments"], row["objective"]))
+        return digest(arguments_of(row["run_id"], row["kind"], row["arguments"], row["objective"]))
     except AgentSysError:  # its files may have gone, or have changed
         return None
 
@@ -55,7 +55,8 @@ def arguments_of(run_id: UUID, kind: str, arguments: Any, objective: str) -> Any
     return {"goal": goal, "input": given, "plan": arguments.get("plan"), "agent": arguments.get("agent")}
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """SHA-256 of rendered arguments."""
     text = json.dumps(clean(value), sort_keys=True, ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

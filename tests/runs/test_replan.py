@@ -4,8 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agentsys.agents.models import AgentVersion
-from agentsys.agents.plans import parse_plan
 from agentsys.core.errors import (
     GoalNotPlannable,
     InvalidTransition,
@@ -15,55 +13,17 @@ from agentsys.core.errors import (
     ToolFailed,
     TooManyPlans,
 )
-from agentsys.llm.types import Usage
-from agentsys.runs import control, handlers, services
+from agentsys.runs import control, services
 from agentsys.runs.store import moves
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from tests.support.rows import photograph, sql
 from tests.support.worker import events, statuses
 
-USAGE = Usage(model_calls=1)
-
 
 def echo(key, *parents, **fields):
     value = [f"${{{parent}}}" for parent in parents] or key
     return {"key": key, "tool": "test.echo", "arguments": {"value": value}, **fields}
-
-
-@pytest.fixture
-def planner(monkeypatch):
-    """Plans what it is told to, checked as a model's plan is; an error is raised, a function called first."""
-    asked = []
-
-    def answer_with(*answers):
-        def make_plan(goal, *, tools, max_steps, max_fan_out, progress, **how):
-            asked.append({"goal": goal, "progress": progress, "max_steps": max_steps, **how})
-            answer = answers[min(len(asked), len(answers)) - 1]
-            answer = answer() if callable(answer) else answer
-            if isinstance(answer, Exception):
-                raise answer
-            bounds = {"max_steps": max_steps, "max_fan_out": max_fan_out}
-            standing = {} if progress is None else {"standing": progress.standing()}
-            return parse_plan(answer, tools=tools, **bounds, **standing), USAGE
-
-        monkeypatch.setattr(handlers.planner, "make_plan", make_plan)
-        return asked
-
-    return answer_with
-
-
-@pytest.fixture
-def policy(agent):
-    """Give the agent a version with these terms."""
-
-    def give(mode="plan", **planning):
-        agent.current_version = AgentVersion.objects.create(
-            workspace_id=agent.workspace_id, agent=agent, number=2, mode=mode, planning=planning
-        )
-        agent.save()
-
-    return give
 
 
 def reasons(run):

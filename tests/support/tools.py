@@ -29,6 +29,13 @@ def echo(value: Any = None) -> Any:
     return value
 
 
+@tool(effect="pure", lane="compute", name="test.tick", timeout_s=5)
+def tick() -> int:
+    """Tell how often it has been asked."""
+    calls.append(("tick", None))
+    return calls.count(("tick", None))
+
+
 @tool(effect="pure", lane="network", name="test.far", timeout_s=5)
 def far(value: Any = None) -> Any:
     """Give the value back, from another lane."""

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 
 from agentsys.core import backoff, db
-from agentsys.core.errors import AgentSysError, LeaseLost, OutcomeUnknown
+from agentsys.core.errors import AgentSysError, LeaseLost, LoopDetected, OutcomeUnknown
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepKind, StepStatus
@@ -96,7 +96,9 @@ def after_failure(change: Change, step: db.Row, fault: Fault) -> None:
     """What follows from a step that has failed for good: its children go on or are skipped, or its run plans anew
     or stops."""
     change.event("step.failed", step["key"], error=told(fault.error), attempt=step["attempt"])
-    if replan.is_anew(step):
+    if isinstance(fault.error, LoopDetected):  # whatever the step says: the run does not come out of it by itself
+        change.stop(reason=fault.reason, error=fault.error)
+    elif replan.is_anew(step):
         replan.came_to_nothing(change, step, fault.error)
     elif step["on_error"] == "continue":
         change.join(step["id"], failed=True)
