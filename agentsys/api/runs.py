@@ -115,6 +115,7 @@ class RunOut(Row, serializers.ModelSerializer[Run]):
 
 class RunFilter(filters.FilterSet):
     status = filters.MultipleChoiceFilter(choices=RunStatus.choices, help_text="May be given several times.")
+    reason = filters.CharFilter(help_text="Such as poison, budget, policy or approval.")
     agent = filters.CharFilter(field_name="agent_version__agent__slug")
     parent = filters.UUIDFilter(
         field_name="parent_run_id", help_text="Made from this run: its children, retries and forks."

@@ -106,6 +106,18 @@ class StepTimeout(AgentSysError):
     code, http_status, retryable = "step_timeout", 504, True
 
 
+class WorkerLost(AgentSysError):
+    """The worker ended while the step ran."""
+
+    code, http_status, retryable = "worker_lost", 500, True
+
+
+class StepPoisoned(AgentSysError):
+    """The step has ended its worker again and again, and is not tried any more."""
+
+    code, http_status = "poison", 500
+
+
 class StepCancelled(AgentSysError):
     """The run was stopped, and the call under way was ended."""
 

@@ -205,3 +205,14 @@ def test_an_agents_terms_of_planning_are_checked(author: Any, problem: Any, term
     assert [(fault["path"], fault["code"]) for fault in refused["errors"]] == [(f"planning.{next(iter(terms))}", code)]
     made = author.post("/api/v1/agents", body | {"planning": {"replan_on_failure": 2}}, format="json")
     assert made.json()["current_version"]["planning"] == {"replan_on_failure": 2}
+
+
+def test_runs_are_found_by_their_reason(viewer: Any, stranger: Any, submit: Any, worker: Any) -> None:
+    failed = worker.finish(submit([{"key": "a", "tool": "test.fail"}]))
+    submit([ECHO])
+
+    found = viewer.get(RUNS, {"reason": "tool"}).json()["results"]
+
+    assert [run["id"] for run in found] == [str(failed.pk)]
+    assert viewer.get(RUNS, {"reason": "poison"}).json()["results"] == []
+    assert stranger.get(RUNS, {"reason": "tool"}).json()["results"] == []

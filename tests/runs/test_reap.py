@@ -9,7 +9,7 @@ import pytest
 from agentsys.core import procs
 from agentsys.core.errors import LeaseLost
 from agentsys.infrastructure.sweeper import Sweeper
-from agentsys.runs import handlers, leases
+from agentsys.runs import control, handlers, leases, recorded
 from agentsys.runs.store import claims, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
@@ -190,6 +190,36 @@ def test_three_crashes_are_poison(submit):
     assert (run.status, run.reason, statuses(run)) == ("failed", "poison", {"a": "failed", "b": "cancelled"})
     assert (step.crashes, step.failures, step.reason) == (3, 0, "poison")
     assert [a.outcome for a in run.attempts.all()] == ["crashed"] * 3
+
+
+def test_a_poisonous_step_says_what_it_did_to_whom(submit, worker):
+    run = submit([echo("a"), {"key": "b", "tool": "test.echo", "arguments": {"value": "${a}"}}])
+    complete(claim("compute", owner="w0"), Result("x"), claim_next=False)
+    for name in ("w1", "w2"):
+        claim("compute", owner=name)
+        sweeps.reap_dead(lambda owner: True)
+    claim("compute", owner="w3")
+    expire(run)
+    sweeps.reap_expired()
+
+    run.refresh_from_db()
+    error = run.steps.get(key="b").error
+    assert (run.reason, run.error) == ("poison", error)
+    assert (error["code"], error["data"]["tool"]) == ("poison", "test.echo")
+    assert "retry the run" in error["message"]
+    assert error["data"]["arguments_digest"] == recorded.digest({"value": "x"})
+    crashes = error["data"]["crashes"]
+    assert [(one["attempt"], one["worker"], one["why"]) for one in crashes] == [
+        (1, "w1", "dead"),
+        (2, "w2", "dead"),
+        (3, "w3", "lease"),
+    ]
+    assert all(one["started_at"] < one["ended_at"] for one in crashes)
+    lost = run.attempts.filter(step__key="b").order_by("number")
+    assert {one.error["code"] for one in lost} == {"worker_lost"}
+
+    again, _ = control.retry(run)
+    assert worker.finish(again).result == {"b": "x"}
 
 
 def test_a_poisonous_step_may_be_passed_over(submit, worker):

@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agentsys.runs import control
+from agentsys.runs.models import Run
 from agentsys.runs.store import moves, sweeps
 from agentsys.runs.store.claims import claim
 from tests.support.rows import sql, value, wake_now
@@ -185,3 +187,45 @@ def test_a_lane_whose_bell_was_lost_is_found(submit):
 
     assert sweeps.due_lanes(older_than_s=3600) == ["network"]
     assert sorted(sweeps.due_lanes(older_than_s=0)) == ["compute", "network"]
+
+
+# --- A run's deadline -------------------------------------------------------------------
+ASK = {"key": "a", "kind": "ask", "objective": "Who?"}
+
+
+@pytest.mark.parametrize(
+    ("step", "state"),
+    [
+        (wait(seconds=1000), "sleeping"),
+        ({"key": "a", "tool": "test.flaky"}, "sleeping"),
+        (ASK, "waiting"),
+        ({"key": "a", "tool": "test.charge", "arguments": {"how": "unknown"}}, "waiting"),
+        ({"key": "a", "tool": "test.wire", "arguments": {"to": "x"}}, "waiting"),
+        ({"key": "a", "kind": "delegate", "arguments": {"plan": {"steps": [ASK]}}}, "waiting"),
+        ({"key": "a", "tool": "test.nobody"}, "paused"),
+        ({"key": "a", "tool": "test.nobody"}, "replan"),
+    ],
+    ids=["timer", "retry", "input", "outcome_unknown", "approval", "child", "paused", "replan"],
+)
+def test_a_deadline_ends_what_sleeps_or_waits(submit, worker, settings, step, state):
+    settings.RETRY_BASE_S = settings.RETRY_CAP_S = 3600.0
+    step = {**step, "tool": "test.echo"} if step.get("tool") == "test.nobody" else step
+    run = submit([step, echo("b", depends_on=["a"])], goal="do", deadline_s=3600)
+    if state == "paused":
+        control.pause(run)
+    elif state == "replan":
+        control.message(run, "Otherwise.", replan=True)
+    else:
+        worker.work()
+        assert statuses(run)["a"] == state
+    sweeps.end_past_deadline()
+    assert not Run.objects.get(pk=run.pk).finished_at  # not a moment early
+    sql("UPDATE runs_run SET deadline_at = clock_timestamp() - interval '1 second' WHERE id = %s", run.pk)
+
+    sweeps.end_past_deadline()
+
+    run.refresh_from_db()
+    assert (run.status, run.reason, run.error["code"]) == ("failed", "deadline", "deadline_exceeded")
+    assert set(statuses(run).values()) == {"cancelled"}
+    sweeps.cancel_orphans()
+    assert not Run.objects.filter(finished_at=None).exists()

@@ -113,6 +113,10 @@ class ToolFilter(_TextFilter):
     title, parameter_name, path = "tool", "tool", "tool"
 
 
+class ReasonFilter(_TextFilter):
+    title, parameter_name, path = "reason, such as poison", "reason", "reason"
+
+
 class EventTypeFilter(_TextFilter):
     title, parameter_name, path = "type", "type", "type"
 

@@ -31,6 +31,7 @@ class RunAdmin(run_control.ControlledAdmin):
     list_display = ("goal_head", "status_badge", "agent", "created", "took", "progress")
     list_filter = (
         ("status", ChoicesCheckboxFilter),
+        filters.ReasonFilter,
         filters.AgentFilter,
         filters.WorkspaceFilter,
         filters.LabelFilter,

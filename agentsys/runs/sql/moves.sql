@@ -55,6 +55,12 @@ VALUES (%(token)s, %(workspace_id)s, %(run_id)s, %(step_id)s, %(number)s, %(work
         %(started_at)s, clock_timestamp())
 ON CONFLICT (id) DO NOTHING;
 
+-- name: crashed_attempts
+-- The attempts of a step whose worker ended under them, in order.
+SELECT number, worker, started_at, ended_at, error -> 'data' ->> 'why' AS why FROM runs_attempt
+ WHERE step_id = %(step_id)s AND run_id = %(run_id)s AND (outcome = 'crashed' OR error ->> 'code' = 'worker_lost')
+ ORDER BY number;
+
 -- name: join_children
 -- blocked -> ready (queued in a paused run) for each child of a parent that has ended; under the run's lock, so a
 -- plain decrement.

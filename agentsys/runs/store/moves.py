@@ -13,14 +13,14 @@ from agentsys.core.errors import AgentSysError, LeaseLost, LoopDetected, Outcome
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepKind, StepStatus
-from . import payloads, replan, unknown
+from . import crashes, payloads, replan, unknown
 from .change import Change, jsonb, locked
 from .claims import Claim, Result
 from .complete import usage_of
 from .create import NewSteps
 from .payloads import Owner
 from .sql import SQL
-from .unknown import MAX_CRASHES, MAX_FREE_ATTEMPTS
+from .unknown import MAX_FREE_ATTEMPTS
 
 #: Whoever asks for a longer pause gets this one.
 MAX_RETRY_AFTER_S = 86_400
@@ -210,28 +210,29 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str, lost: Lost |
 
 def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
     outcome = "crashed" if crashed else "released"
+    lost = crashes.worker_lost(held, why) if crashed else None
     error: AgentSysError | None = None
     if held["effect_started_at"] is not None:
         error = OutcomeUnknown("The worker ended during a call that must not be repeated.", tool=held["tool"])
     if change.run["status"] == RunStatus.CANCELLING:
         # Nobody's word can change anything any more: the run ends, and the step says what is not known.
-        _move(change, held, StepStatus.CANCELLED, error=error, reason="run", outcome=outcome)
+        _move(change, held, StepStatus.CANCELLED, error=error, reason="run", outcome=outcome, of_attempt=lost)
     elif error is not None and unknown.may_check_after(held, crashed=crashed):
         how = {"outcome": outcome, **unknown.how_to_check(held, why)}
         to = change.ready if how["at"] is None else StepStatus.SLEEPING
-        _move(change, held, to, error=error, crashed=crashed, **how)
+        _move(change, held, to, error=error, crashed=crashed, of_attempt=lost, **how)
         change.event("step.unknown", held["key"], error=told(error), why=why)
         if to != StepStatus.SLEEPING:
             change.ring(held["lane"])
     elif error is not None:
         _park_unknown(change, held, error, unknown.is_checking(held), why=why)
-    elif crashed and held["crashes"] + 1 >= MAX_CRASHES:
-        poison = AgentSysError(f"The step ended its worker {MAX_CRASHES} times and is not tried again.", why=why)
-        row = _move(change, held, StepStatus.FAILED, error=poison, reason="poison", crashed=True, outcome=outcome)
+    elif crashed and crashes.is_last(held):
+        poison, how = crashes.poison(held, why), {"reason": "poison", "crashed": True, "of_attempt": lost}
+        row = _move(change, held, StepStatus.FAILED, error=poison, outcome=outcome, **how)
         after_failure(change, row, Fault(poison, "poison"))
     else:  # with its reason: a timer that has run out stays so
         at, reason = held["available_at"], held["reason"]
-        _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason)
+        _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason, of_attempt=lost)
         change.event("step.released", held["key"], why=why)
         change.ring(held["lane"])
 
@@ -272,7 +273,9 @@ def _move(
     at: datetime | None = None,
     delay_s: float | None = None,
     outcome: str = "",
+    of_attempt: AgentSysError | None = None,
 ) -> db.Row:
+    """``of_attempt``: the attempt's error, where it is not the step's."""
     row = db.row(
         SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
         output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
@@ -284,7 +287,7 @@ def _move(
     change.left(StepStatus.RUNNING, to)
     if to == StepStatus.CANCELLED:
         change.event("step.cancelled", row["key"])
-    write_attempt(row, token=held["claim_token"], outcome=outcome or to.value, error=error)
+    write_attempt(row, token=held["claim_token"], outcome=outcome or to.value, error=of_attempt or error)
     return row
 
 

@@ -10,10 +10,11 @@ from typing import Any
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, OutcomeUnknown
 
+from .crashes import is_last
+
 VERIFY = "verify"
 #: So often a check may give no answer, in a row, before a person is asked.
 MAX_CHECKS = 5
-MAX_CRASHES = 3
 #: With the longest pauses between them these take days.
 MAX_FREE_ATTEMPTS = 1000
 #: A worker that is alive and cut off ends its call by the step's time and this.
@@ -52,7 +53,7 @@ def may_check(held: db.Row, cause: AgentSysError) -> bool:
 
 def may_check_after(held: db.Row, *, crashed: bool) -> bool:
     """The same after a worker's end: a step that has ended several is a person's."""
-    return held["effect"] == "verifiable" and not (crashed and held["crashes"] + 1 >= MAX_CRASHES)
+    return held["effect"] == "verifiable" and not (crashed and is_last(held))
 
 
 def how_to_check(held: db.Row, why: str) -> dict[str, Any]:
