@@ -17,6 +17,9 @@ from django.core.exceptions import ImproperlyConfigured
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from agentsys.core.errors import ModelFailed
+from agentsys.llm import names
+
 BARE = {
     "DATABASE_URL",
     "REDIS_URL",
@@ -102,6 +105,17 @@ class Environment(BaseModel):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        """One that no provider could be found for would fail every run, one by one."""
+        if value != names.OFFLINE:
+            try:
+                names.split(value)
+            except ModelFailed as error:
+                raise ValueError(error.message.removesuffix(".")) from None
+        return value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _in_capitals(cls, value: Any) -> Any:
@@ -137,7 +151,7 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         return Environment.model_validate(given)
     except ValidationError as error:
         faults = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg']}" for e in faults]
+        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}" for e in faults]
         raise ImproperlyConfigured("; ".join(lines)) from None
 
 

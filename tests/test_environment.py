@@ -79,6 +79,20 @@ def test_a_log_level_is_one_that_there_is_in_any_case(read: Any) -> None:
         read({"AGENTSYS_LOG_LEVEL": "loud"})
 
 
+@pytest.mark.parametrize("model", ["foo:bar", "openai", "openai:", "openai: ", ":x", "", "Offline", "gpt-x"])
+def test_a_model_that_there_is_not_stops_the_start_and_names_what_is_known(read: Any, model: str) -> None:
+    with pytest.raises(
+        ImproperlyConfigured, match=r"^AGENTSYS_MODEL='.*': .* use offline or one of .*ollama:"
+    ) as caught:
+        read({"AGENTSYS_MODEL": model})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("model", ["offline", "openai-chat:gpt-x", "openai:o", "anthropic:claude", "ollama:llama3:8b"])
+def test_models_of_every_provider_are_taken(read: Any, model: str) -> None:
+    assert read({"AGENTSYS_MODEL": model}).model == model
+
+
 def test_an_unknown_name_is_refused_with_the_nearest_one_wherever_it_stands(read: Any) -> None:
     hint = re.escape("AGENTSYS_MODLE is not a setting of agentsys; did you mean AGENTSYS_MODEL?")
     for environ, dotenv in (({"AGENTSYS_MODLE": "x"}, ""), ({}, "AGENTSYS_MODLE=x")):

@@ -6,6 +6,7 @@ variables.  Records of other libraries go through the same chain, so the same ma
 
 import functools
 import json
+import logging
 import re
 from collections.abc import MutableMapping
 from typing import Any
@@ -47,6 +48,13 @@ _SECRET_VALUES = (
 _SUSPECT = re.compile(r"ask_|sk-|eyJ|://|bearer|basic|passw|secret|token|key|signature", re.IGNORECASE)
 
 
+def without_traceback(record: logging.LogRecord) -> bool:
+    """A filter: what somebody may not do is one line, not the traceback of its refusal."""
+    if getattr(record, "status_code", 0) in (403, 404):
+        record.exc_info = None
+    return True
+
+
 def logging_config(level: str) -> dict[str, Any]:
     """Django's ``LOGGING``; also tells structlog to log through the standard library."""
     before: list[Any] = [
@@ -79,7 +87,8 @@ def logging_config(level: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": formatter},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "filters": {"refusals": {"()": "django.utils.log.CallbackFilter", "callback": without_traceback}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["refusals"]}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
         "loggers": {name: {"level": "WARNING"} for name in QUIET},
     }

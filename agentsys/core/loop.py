@@ -100,7 +100,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
         if future.done():
             raise
         future.cancel()
-        raise StepTimeout(f"No result after {timeout_s:g} s.", timeout_s=timeout_s) from None
+        raise StepTimeout(f"No result after {seconds(timeout_s)}.", timeout_s=timeout_s) from None
     except BaseException:
         future.cancel()
         raise
@@ -116,6 +116,11 @@ def submit(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
     return asyncio.run_coroutine_threadsafe(coroutine, _running())
 
 
+def seconds(duration_s: float) -> str:
+    """A duration for people: what is left of a time is never a round number."""
+    return f"{round(duration_s, 1 if duration_s >= 1 else 3):g} s"
+
+
 def _refuse_own_thread(coroutine: Coroutine[Any, Any, Any]) -> None:
     if _thread is threading.current_thread():
         coroutine.close()
@@ -129,7 +134,7 @@ async def _bounded(coroutine: Coroutine[Any, Any, T], timeout_s: float) -> T:
             return await coroutine
     except TimeoutError:
         if limit.expired():
-            raise StepTimeout(f"No result after {timeout_s:g} s.", timeout_s=timeout_s) from None
+            raise StepTimeout(f"No result after {seconds(timeout_s)}.", timeout_s=timeout_s) from None
         raise
 
 

@@ -12,12 +12,10 @@ from django.conf import settings
 from django.utils.module_loading import import_string
 
 from agentsys.core import loop
-from agentsys.core.errors import ModelFailed, ModelUnavailable, StepTimeout
+from agentsys.core.errors import ModelUnavailable, StepTimeout
 from agentsys.llm import offline
+from agentsys.llm.names import OFFLINE, split
 from agentsys.llm.types import ModelRequest, ModelResponse
-
-OFFLINE = "offline"
-PREFIXES = ("openai-chat", "openai", "anthropic", "ollama")
 
 #: The provider ends the call at the time-out; only if it does not, the loop does so much later, in seconds.
 GRACE_S = 1.0
@@ -47,22 +45,12 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told 
     try:
         return loop.run(ask(prefix, name, request, timeout_s, told), timeout_s=timeout_s + GRACE_S)
     except StepTimeout:
-        raise ModelUnavailable(f"{model} did not answer within {timeout_s:g} s.", model=model) from None
-
-
-def split(model: str) -> tuple[str, str]:
-    """``"openai-chat:gpt-x"`` as ``("openai-chat", "gpt-x")``.
-
-    Raises:
-        ModelFailed: no model of this form is known.
-    """
-    prefix, _, name = model.partition(":")
-    if prefix not in PREFIXES or not name:
-        forms = ", ".join(f"{known}:<model>" for known in PREFIXES)
-        raise ModelFailed(f"{model!r} is not a model; use {OFFLINE} or one of {forms}.", model=model)
-    return prefix, name
+        raise ModelUnavailable(f"{model} did not answer within {loop.seconds(timeout_s)}.", model=model) from None
 
 
 def load() -> Ask:
     """Import the providers' libraries, once; a worker calls this at its start (about a second)."""
     return cast(Ask, import_string(settings.MODEL_PROVIDERS))
+
+
+__all__ = ["OFFLINE", "complete", "load", "split"]

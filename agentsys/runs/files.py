@@ -26,7 +26,8 @@ def check_name(name: str) -> str:
     Raises:
         InvalidInput: it is empty, too long, or has characters that a name may not have.
     """
-    if not 0 < len(name) <= MAX_NAME or name in {".", ".."} or not name.isprintable() or set(name) & set("/\\"):
+    is_name = name.strip() and len(name) <= MAX_NAME and name.isprintable()
+    if not is_name or name in {".", ".."} or set(name) & set("/\\"):
         raise InvalidInput("A file's name is 1 to 255 visible characters without / and \\.", name=name[:MAX_NAME])
     return name
 

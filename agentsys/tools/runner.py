@@ -1,5 +1,6 @@
 """One call of one tool: arguments checked, time and size bounded, every fault an error of ours."""
 
+import asyncio
 import logging
 import math
 import time
@@ -56,7 +57,7 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
         raise
     except AgentSysError:
         raise
-    except (Exception, SystemExit) as error:  # the boundary to code that is not ours
+    except (Exception, SystemExit, asyncio.CancelledError) as error:  # the boundary to code that is not ours
         logger.exception("tool %s failed unexpectedly", spec.name)
         raise ToolFailed(
             f"{spec.name} failed with {type(error).__name__}.", tool=spec.name, exception=type(error).__name__

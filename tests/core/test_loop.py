@@ -186,3 +186,19 @@ def test_a_call_that_was_done_before_its_stop_keeps_its_result():
     stop.set()
 
     assert result == "done"
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "said"),
+    [
+        (7.99963, "8 s"),
+        (8, "8 s"),
+        (0.05, "0.05 s"),
+        (0.0, "0 s"),
+        (1.26, "1.3 s"),
+        (86_400.0, "86400 s"),
+        (0.9996, "1 s"),
+    ],
+)
+def test_a_duration_is_told_without_its_crumbs(duration_s, said):
+    assert loop.seconds(duration_s) == said

@@ -100,3 +100,14 @@ def test_hostile_values_do_no_harm():
         deep = [deep]
     assert "…" in json.dumps(masked(deep), ensure_ascii=False)
     assert masked({1: b"\xff", "x": {"y"}}) == {1: "\ufffd", "x": ["y"]}
+
+
+@pytest.mark.django_db
+def test_what_somebody_may_not_do_is_a_line_and_no_traceback(lines, client, django_user_model):
+    client.force_login(django_user_model.objects.create(username="v", is_staff=True))
+
+    assert client.get("/admin/agents/agent/add/").status_code == 403
+
+    refusals = [line for line in lines() if "Forbidden" in line["event"]]
+    assert len(refusals) == 1
+    assert "exception" not in refusals[0]

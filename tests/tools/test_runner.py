@@ -160,7 +160,11 @@ def test_what_a_tool_says_on_purpose_passes_through(make, error):
 
 
 @pytest.mark.parametrize(
-    "error", [KeyError("token=secret"), RecursionError(), MemoryError(), SystemExit("secret"), TimeoutError("secret")]
+    "error",
+    [
+        *(KeyError("token=secret"), RecursionError(), MemoryError()),
+        *(SystemExit("secret"), TimeoutError("secret"), asyncio.CancelledError("secret")),
+    ],
 )
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_nobody_expected_is_a_failure_without_its_text(make, error, is_async, caplog):

@@ -62,7 +62,7 @@ def read(name: FileName, ctx: ToolContext) -> FileText:
     ),
 )
 def write(
-    name: Annotated[FileName, Field(pattern=r"^[^/\\\x00-\x1f\x7f]+$")],
+    name: Annotated[FileName, Field(pattern=r"^ *[^ /\\\x00-\x1f\x7f][^/\\\x00-\x1f\x7f]*$")],
     text: Text,
     ctx: ToolContext,
 ) -> FileInfo:

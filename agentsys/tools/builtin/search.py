@@ -66,6 +66,8 @@ def extract(text: Text, kind: Kind, pattern: Pattern = "", unique: Unique = Fals
     Matches come in their order, numbers as numbers; `unique` keeps each once.  A regular expression
     with a group yields the group.
     """
+    if pattern and kind != "regex":
+        raise ToolFailed(f"A pattern is only for kind=regex, not for kind={kind}; leave it out or choose regex.")
     found: Iterable[Any] = _regex(text, pattern, limit, unique) if kind == "regex" else _FINDERS[kind](text)
     kept = list(islice(_unique(found) if unique else found, limit))
     return Matches(matches=kept, count=len(kept))

@@ -17,7 +17,7 @@ By = Annotated[
     Literal["lines", "sentences", "paragraphs", "words", "headings", "separator"],
     Field(description="Where to cut; headings are Markdown's and make sections."),
 ]
-Separator = Annotated[str, Field(max_length=100, description="The text to cut at; only for by=separator.")]
+Separator = Annotated[str, Field(max_length=100, description="The text to cut at, instead of paragraphs.")]
 _PUNCTUATION = ".,;:!?…\"'“”‘’«»()[]{}<>*_`#|~-–—"
 
 
@@ -111,12 +111,15 @@ class Parts(TypedDict):
 def split(text: Text, by: By = "paragraphs", separator: Separator = "") -> Parts:
     """Split a text into lines, sentences, paragraphs, words, Markdown sections or at a separator.
 
-    Empty parts are left out.  With by=headings the parts are sections: objects with title, level, text.
+    Empty parts are left out.  A separator needs no `by`, and goes with no other.  With by=headings the parts are
+    sections: objects with title, level, text.
     """
+    if separator and by not in ("separator", "paragraphs"):
+        raise ToolFailed(f"Cut by={by} or at the separator, not at both; leave one of them out.")
     if by == "headings":
         sections = [Section(title=p.title, level=p.level, text=p.text) for p in prose.sections(text)]
         return Parts(parts=sections, count=len(sections))
-    parts = _parts(text, by, separator)
+    parts = _parts(text, "separator" if separator else by, separator)
     return Parts(parts=parts, count=len(parts))
 
 

@@ -58,6 +58,8 @@ def test_what_is_no_text_or_too_large_is_not_read(call, files):
         5,
         None,
         "\x7f",
+        " ",
+        "   ",
     ],
 )
 def test_a_name_that_could_mean_another_place_is_refused(call, files, name):

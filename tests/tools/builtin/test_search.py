@@ -104,3 +104,8 @@ def test_kind_and_pattern_are_checked(call):
         call("text.extract", text="a", kind="phones")
     with pytest.raises(ToolArgumentsInvalid):
         call("text.extract", text="a", kind="regex", pattern="a" * 501)
+
+
+def test_a_pattern_that_nobody_would_look_for_is_refused(call):
+    with pytest.raises(ToolFailed, match="only for kind=regex"):
+        call("text.extract", text="a1", kind="numbers", pattern="[a-z]")

@@ -136,6 +136,14 @@ def test_lines_paragraphs_and_words(call, by, expected):
     assert call("text.split", text="a b\r\nc\n\n\nd\n", by=by)["parts"] == expected
 
 
+def test_a_separator_needs_no_other_word_and_goes_with_no_other(call):
+    assert call("text.split", text="a|b\n\nc", separator="|")["parts"] == ["a", "b\n\nc"]
+    assert call("text.split", text="a b", separator="")["parts"] == ["a b"]
+    for by in ("lines", "sentences", "words", "headings"):
+        with pytest.raises(ToolFailed, match="not at both"):
+            call("text.split", text="a|b", by=by, separator="|")
+
+
 def test_a_separator_of_ones_own(call):
     assert call("text.split", text="a, b,,c", by="separator", separator=",")["parts"] == ["a", "b", "c"]
     with pytest.raises(ToolFailed, match="needs the separator"):
