@@ -97,6 +97,7 @@ class Environment(BaseModel):
     model_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     max_output_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
+    runs_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 0
 
     @field_validator("tool_modules", "http_allow", "allowed_hosts", "csrf_trusted_origins", mode="before")
     @classmethod

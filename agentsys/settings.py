@@ -240,6 +240,8 @@ OLLAMA_API_KEY, OLLAMA_BASE_URL = ENV.ollama_api_key, ENV.ollama_base_url
 TOOL_MODULES = ENV.tool_modules
 HTTP_ALLOW = ENV.http_allow
 MAX_OUTPUT_BYTES = ENV.max_output_bytes
+#: Runs that a workspace may submit a minute; 0: as many as it likes.
+RUNS_PER_MINUTE = ENV.runs_per_minute
 MAX_BODY_BYTES = ENV.max_body_bytes
 MODEL_TIMEOUT_S = ENV.model_timeout_s
 

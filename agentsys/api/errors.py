@@ -47,7 +47,7 @@ def problem_response(error: Exception, context: Mapping[str, Any]) -> Response |
         error = _invalid(error)
     if isinstance(error, AgentSysError):
         set_rollback()
-        return _respond(of_error(error))
+        return _respond(of_error(error), headers=_retry_after(error.data.get("retry_after_s")))
     if not isinstance(error, exceptions.APIException):
         return None
     set_rollback()
@@ -95,9 +95,11 @@ def _headers(error: exceptions.APIException) -> dict[str, str]:
     headers = {}
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    if wait := getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(wait) + 1)
-    return headers
+    return headers | _retry_after(getattr(error, "wait", None))
+
+
+def _retry_after(wait_s: float | None) -> dict[str, str]:
+    return {"Retry-After": str(int(wait_s) + 1)} if wait_s is not None else {}
 
 
 def _respond(body: dict[str, Any], *, headers: Mapping[str, str] | None = None) -> Response:

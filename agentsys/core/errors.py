@@ -87,6 +87,12 @@ class IdempotencyKeyReused(AgentSysError):
     code, http_status = "idempotency_key_reused", 422
 
 
+class QuotaExceeded(AgentSysError):
+    """The workspace has submitted as much as it may for now; try again when ``retry_after_s`` has passed."""
+
+    code, http_status, retryable = "quota_exceeded", 429, True
+
+
 class PayloadTooLarge(AgentSysError):
     """The request or value is larger than allowed."""
 

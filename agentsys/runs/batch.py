@@ -13,6 +13,7 @@ from agentsys.core.errors import AgentSysError, IdempotencyKeyReused, InvalidInp
 
 from . import dispatch, files, intake, submission
 from .models import Run
+from .store import quota
 from .store.create import NewRun, insert_runs
 from .submission import Submission
 
@@ -41,6 +42,7 @@ def submit_all(
     Raises:
         InvalidInput: with ``errors``, the faults of all requests, their paths from ``runs[n]`` on; nothing was stored.
         IdempotencyKeyReused: the key belongs to something else.
+        QuotaExceeded: the workspace has submitted as much as it may for now; nothing was stored.
     """
     intake.check_key(idempotency_key)
     if not requests:
@@ -57,7 +59,9 @@ def submit_all(
         return known, True
     new = _new_runs(workspace_id, requests, keys, digest, faults)
     try:
-        runs = db.retrying(lambda: _insert(workspace_id, user, new, requests))
+        runs = db.retrying(
+            lambda: quota.within(workspace_id, len(new), lambda: _insert(workspace_id, user, new, requests))
+        )
     except _KeyTaken:  # somebody was faster with the same key
         return _replayed(workspace_id, keys, digest), True
     dispatch.wake([lane for run in new for lane in run.steps.roots])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from agentsys.accounts.models import User
@@ -14,7 +15,7 @@ from agentsys.core.sanitize import clean
 from . import dispatch, intake, services
 from .models import Run, RunMessage
 from .states import RunStatus, StepKind
-from .store import control, derive, messages
+from .store import control, derive, messages, quota
 from .store.change import jsonb
 from .store.derive import Derived
 
@@ -123,7 +124,8 @@ def make(
     """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value)."""
     values = {**_values(origin), "forked_from_step": derived.first, **other}
     values |= {"created_by_id": user.pk if user else None, "idempotency_key": key or None, "request_digest": digest}
-    run = db.retrying(lambda: derive.insert(values, derived, **told))
+    insert = partial(derive.insert, values, derived, **told)
+    run = db.retrying(lambda: quota.within(origin.workspace_id, 1, insert))
     if run is None:  # somebody was faster with the same key
         return cast(Run, services.replayed(origin.workspace_id, key, digest)), True
     dispatch.wake(derived.lanes())

@@ -20,7 +20,7 @@ from agentsys.core.sanitize import clean
 
 from . import dispatch, files, intake, submission
 from .models import Run, Step
-from .store import moves, payloads, verdicts
+from .store import moves, payloads, quota, verdicts
 from .store.create import insert_runs
 from .store.payloads import Owner
 from .submission import Submission
@@ -42,6 +42,7 @@ def submit(
         InvalidInput, PlanInvalid, PayloadTooLarge: the request is refused; nothing was stored.
         NotFound: the workspace has no such agent.
         IdempotencyKeyReused: the key belongs to another request.
+        QuotaExceeded: the workspace has submitted as much as it may for now; nothing was stored.
     """
     intake.check_key(idempotency_key)
     submission.check(request)
@@ -93,7 +94,8 @@ class _Asked:
                     files.put_first(self.workspace_id, [(run.pk, *file) for file in self.request.files.items()])
             return run
 
-        run = db.retrying(insert_with_files if self.request.files else insert)
+        work = insert_with_files if self.request.files else insert
+        run = db.retrying(lambda: quota.within(self.workspace_id, 1, work))
         if run is not None:
             dispatch.wake(new.steps.roots)
         return run

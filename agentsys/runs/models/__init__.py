@@ -1,6 +1,6 @@
 """The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
 
-from .limits import Approval, Budget, LaneSlot, Reservation
+from .limits import Approval, Budget, LaneSlot, Reservation, SubmissionQuota
 from .message import RunMessage
 from .run import Payload, PayloadUse, Run, RunFile
 from .step import Attempt, Event, Step, StepEdge
@@ -19,4 +19,5 @@ __all__ = [
     "RunMessage",
     "Step",
     "StepEdge",
+    "SubmissionQuota",
 ]

@@ -99,6 +99,17 @@ class Reservation(models.Model):
         ]
 
 
+class SubmissionQuota(models.Model):
+    """How many runs a workspace may still submit: ``left_over`` at the time ``at``, more with every second since."""
+
+    workspace = models.OneToOneField(Workspace, on_delete=models.CASCADE, primary_key=True, related_name="+")
+    left_over = models.FloatField()
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.CheckConstraint(condition=Q(left_over__gte=0), name="submissionquota_never_negative")]
+
+
 class LaneSlot(models.Model):
     """How many steps of a lane a workspace may run at a time, and its place in the virtual clock."""
 
