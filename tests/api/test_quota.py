@@ -34,6 +34,7 @@ def refused(answer: Any) -> bool:
     return answer.status_code == 429 and answer.json()["code"] == "quota_exceeded"
 
 
+@pytest.mark.promise("P12")
 def test_over_quota_is_refused_with_the_time_to_wait_and_stores_nothing(post: Any) -> None:
     assert [post().status_code for _ in range(3)] == [202] * 3
     before = photograph()
@@ -113,6 +114,7 @@ def test_one_workspace_does_not_use_up_anothers(post: Any, client_of: Any, stran
     assert stranger.post(RUNS, BODY, format="json").status_code == 202
 
 
+@pytest.mark.promise("P12")
 @pytest.mark.django_db(transaction=True)
 def test_of_many_at_once_not_one_too_many_is_let_through(workspace: Any) -> None:
     def submit() -> bool:
