@@ -92,6 +92,14 @@ def test_no_module_collects_leftovers_or_listens_unseen(path):
     assert path.stem not in {"utils", "helpers", "signals", "misc"}, "name the module after its subject"
 
 
+def test_every_room_of_the_engine_is_on_its_map():
+    """A map that leaves rooms out leads nobody: name a new module in agentsys/runs/README.md."""
+    runs = ROOT / "agentsys" / "runs"
+    rooms = {path.stem for path in (*runs.glob("*.py"), *(runs / "store").glob("*.py"))} - {"__init__", "apps"}
+    named = set(re.findall(r"\w+", (runs / "README.md").read_text()))
+    assert rooms <= named, f"not on the map: {sorted(rooms - named)}"
+
+
 def test_a_web_process_never_loads_a_model_provider():
     code = (
         "import django; django.setup();"
