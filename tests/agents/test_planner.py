@@ -8,6 +8,7 @@ import pytest
 
 from agentsys.agents.planner import make_plan
 from agentsys.agents.plans import to_json
+from agentsys.agents.progress import Progress
 from agentsys.core.errors import GoalNotPlannable, ModelFailed, ModelUnavailable, PlanInvalid
 from agentsys.llm.types import Usage
 from agentsys.tools import registry
@@ -108,6 +109,39 @@ def test_the_model_sees_goal_tools_files_input_and_instructions(server: ModelSer
     seen = prompt_of(server)
     for part in ("Count the words in notes.txt", "text.count", "JMESPath", '"limit": 3', "Prefer short plans."):
         assert part in seen
+
+
+def test_a_model_is_told_of_questions_to_people_and_may_ask_one(server: ModelServer) -> None:
+    ask = {"key": "who", "kind": "ask", "objective": "Who?", "arguments": {"schema": {"type": "string"}}}
+    server.script = [model_server.submit({"steps": [ask], "answer": "${who}"})]
+
+    made, _ = plan()
+
+    assert [step.kind for step in made.steps] == ["ask"]
+    assert "a question to a person" in prompt_of(server)
+    kinds = json.dumps(server.requests[0]["tools"])
+    assert '"ask"' in kinds
+
+
+def test_a_model_that_plans_anew_is_told_how_far_the_run_has_come(server: ModelServer) -> None:
+    step = {"key": "read", "kind": "tool", "tool": "files.read", "arguments": {"name": "notes.txt"}}
+    count = {"key": "count", "tool": "text.count", "arguments": {"text": "${read.text}"}}
+    clash = {"steps": [{**count, "key": "read"}], "answer": "${read}"}
+    server.script = [model_server.submit(clash), model_server.submit({"steps": [count], "answer": "${count.words}"})]
+    progress = Progress(
+        done=[{"step": step, "output": '{"text": "one two"}'}],
+        failed=[{"step": {**step, "key": "fetch"}, "error": {"code": "tool_failed", "message": "gone"}}],
+        dropped=[{**step, "key": "old"}],
+        taken=frozenset({"read", "fetch"}),
+        asked=["Count it."],
+    )
+
+    made, _ = plan(progress=progress)
+
+    assert [(s.key, s.depends_on) for s in made.steps] == [("count", ("read",))]
+    for part in ("one two", "gone", '"old"', "Count it.", "Planning anew"):
+        assert part in prompt_of(server, 0)
+    assert "that the run has already" in prompt_of(server, 1)
 
 
 def test_faults_go_back_to_the_model_with_its_plan(server: ModelServer) -> None:
