@@ -74,9 +74,10 @@ SELECT key, kind, tool, title, objective, runs_value(workspace_id, arguments) AS
 -- name: calls_of_tool
 -- The last calls of a tool in a run that have ended, the newest first, since a person last wanted another plan; ending
 -- is what two calls must share to have taught the same.
-SELECT s.key, s.arguments, coalesce(s.error ->> 'code', 'succeeded') AS outcome,
+SELECT s.key, runs_value(s.workspace_id, s.arguments) AS arguments, coalesce(s.error ->> 'code', 'succeeded') AS outcome,
        md5(concat(s.status, ' ', s.output::text, ' ', s.error ->> 'code', ' ', s.error ->> 'message')) AS ending,
-       v.planning ->> 'max_repeats' AS max_repeats, r.input, r.goal
+       v.planning ->> 'max_repeats' AS max_repeats,
+       runs_value(r.workspace_id, r.input) AS input, r.goal
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id JOIN agents_agentversion v ON v.id = r.agent_version_id
  WHERE s.run_id = %(run_id)s AND s.kind = 'tool' AND s.tool = %(tool)s AND s.status IN ('succeeded', 'failed')
    AND s.reason <> 'recorded'

@@ -8,6 +8,7 @@ from agentsys.core.errors import AgentSysError, StepPoisoned, WorkerLost
 from agentsys.runs.recorded import digest
 from agentsys.runs.rendering import rendered
 
+from . import payloads
 from .sql import SQL
 
 MAX_CRASHES = 3
@@ -59,6 +60,6 @@ def _iso(moment: datetime | None) -> str | None:
 def _digest_of(held: db.Row) -> str | None:
     """Of the arguments as they were rendered; None where they cannot be any more."""
     try:
-        return digest(rendered(held["run_id"], held["arguments"] or {}))
+        return digest(rendered(held["run_id"], payloads.unpacked(held["arguments"], held["workspace_id"]) or {}))
     except AgentSysError:
         return None
