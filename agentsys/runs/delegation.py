@@ -13,7 +13,15 @@ from django.conf import settings
 from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.agents.plans import parse_plan
 from agentsys.core import db
-from agentsys.core.errors import DepthExceeded, InvalidInput, NotFound, PlanInvalid, StepLimitReached, TooManyChildren
+from agentsys.core.errors import (
+    DepthExceeded,
+    InvalidInput,
+    LeaseLost,
+    NotFound,
+    PlanInvalid,
+    StepLimitReached,
+    TooManyChildren,
+)
 from agentsys.core.ids import uuid7
 
 from . import dispatch, submission
@@ -36,6 +44,7 @@ def start(claim: Claim, request: Submission) -> Delegated:
     """Make the child of this step, unless an earlier attempt has; ``request.agent`` may be empty: the same agent.
 
     Raises:
+        LeaseLost: the step is no longer ours, or its run stops; nothing was started.
         DepthExceeded, TooManyChildren, StepLimitReached: nothing is left to delegate with.
         NotFound, PlanInvalid, InvalidInput, PayloadTooLarge: nobody can run this.
     """
@@ -57,7 +66,9 @@ def start(claim: Claim, request: Submission) -> Delegated:
 def _limits_left(claim: Claim, parent: Run) -> dict[str, float]:
     if parent.depth >= settings.RUN_MAX_DEPTH:
         raise DepthExceeded(depth=parent.depth)
-    (used,) = db.rows(SQL["delegation_used"], run_id=parent.pk, step_id=claim.id)
+    (used,) = db.rows(SQL["delegation_used"], run_id=parent.pk, step_id=claim.id, token=claim.claim_token)
+    if not used["may"]:
+        raise LeaseLost(step=claim.key, attempt=claim.attempt)
     if used["children"] > settings.RUN_MAX_CHILDREN:
         raise TooManyChildren(f"A run may delegate {settings.RUN_MAX_CHILDREN} times.")
     limits = {name: value for name, value in parent.limits.items() if name != "time_s"}  # the deadline says that

@@ -7,11 +7,12 @@ import pytest
 
 from agentsys.accounts.models import Workspace
 from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.core.errors import InvalidTransition, PlanInvalid
-from agentsys.runs import control, handlers, leases, services, verify
+from agentsys.core.errors import InvalidTransition, LeaseLost, PlanInvalid
+from agentsys.runs import approvals, control, handlers, leases, services, verify
 from agentsys.runs.models import Run
-from agentsys.runs.store import children, moves, sweeps
+from agentsys.runs.store import change, children, moves, sweeps
 from agentsys.runs.store.claims import claim
+from tests.support.approvals import ask, open_of
 from tests.support.plans import messages
 from tests.support.rows import photograph, sql
 from tests.support.threads import in_parallel
@@ -89,10 +90,8 @@ def test_a_failed_child_fails_its_step_with_its_error(submit, worker, step_of):
     run = submit(
         [delegate("d", {"key": "x", "tool": "test.fail", "arguments": {"message": "sold out"}}), echo("z", "${d}")]
     )
-    worker.work()
-    assert statuses(run)["d"] == "waiting"
 
-    sweeps.join_children()
+    worker.work()  # at once: nobody sweeps
 
     run.refresh_from_db()
     child = child_of(run)
@@ -118,11 +117,86 @@ def test_a_child_that_somebody_cancels_fails_its_step(submit, worker, step_of):
     worker.work()
 
     services.cancel(child_of(run))
-    sweeps.join_children()
 
     run.refresh_from_db()
     assert run.status == "failed"
     assert step_of(run, "d").error["data"]["error"]["code"] == "cancelled"
+
+
+CHARGE = {"key": "c", "tool": "test.charge", "arguments": {"how": "unknown"}}
+
+
+def _denied(child):
+    approvals.deny(open_of(child), user=None)
+
+
+def _said_to_have_failed(child):
+    services.resolve(child, "c", outcome="failed")
+
+
+def _said_to_be_done(child):
+    services.resolve(child, "c", outcome="done", result=1)
+
+
+def _answered(child):
+    approvals.answer(open_of(child), user=None, answer="bob")
+
+
+def _too_late(child):
+    sql("UPDATE runs_run SET deadline_at = clock_timestamp() WHERE id = %s", child.pk)
+    sweeps.end_past_deadline()
+
+
+@pytest.mark.parametrize(
+    ("step", "ends", "status"),
+    [
+        (ask(), _denied, "failed"),
+        (ask(), _answered, "succeeded"),
+        (ask(), _too_late, "failed"),
+        (CHARGE, _said_to_have_failed, "failed"),
+        (CHARGE, _said_to_be_done, "succeeded"),
+    ],
+)
+def test_however_a_child_ends_its_parent_moves_at_once(submit, worker, step, ends, status):
+    run = submit([delegate("d", step)])
+    worker.work()
+
+    ends(child_of(run))  # nobody sweeps
+
+    run.refresh_from_db()
+    assert (run.status, statuses(run)) == (status, {"d": status})
+
+
+def test_a_crash_between_a_childs_end_and_its_parents_is_made_good_by_the_sweeper(submit, worker, monkeypatch):
+    run = submit([delegate("d", {"key": "x", "tool": "test.fail"})])
+    with monkeypatch.context() as patch:
+        patch.setattr(change, "take_over", lambda *_: ())
+        worker.work()
+    assert (child_of(run).status, statuses(run)) == ("failed", {"d": "waiting"})
+
+    sweeps.join_children()
+
+    run.refresh_from_db()
+    assert run.status == "failed"
+
+
+@pytest.mark.parametrize("lost", ["lease", "cancel"])
+def test_a_step_that_may_no_more_starts_no_child(submit, worker, lost):
+    run = submit([delegate()])
+    held = leases.hold(claim("system", owner="w"))
+    if lost == "lease":
+        moves.give_back(held.claim.id, run.pk, held.claim.claim_token, why="dead")
+    services.cancel(run)
+    before = photograph()
+
+    with pytest.raises(LeaseLost):
+        handlers.delegate(held)
+
+    assert photograph() == before
+    leases.drop(held)
+    moves.give_back(held.claim.id, run.pk, held.claim.claim_token, why="released")
+    run.refresh_from_db()
+    assert run.status == "cancelled"
 
 
 # --- Started once ----------------------------------------------------------------------
@@ -361,11 +435,13 @@ def test_a_goal_that_renders_to_no_text_fails_its_step(submit, worker):
 
 
 @pytest.mark.violates
-def test_verify_finds_a_parent_that_waits_in_vain_and_a_child_that_goes_on_for_nobody(submit, worker):
+def test_verify_finds_a_parent_that_waits_in_vain_and_a_child_that_goes_on_for_nobody(submit, worker, monkeypatch):
     wait = {"key": "w", "kind": "wait", "arguments": {"seconds": 3600}}
     vain, nobody = submit([delegate()]), submit([delegate("d", wait)])
     worker.drain("system")
-    services.cancel(child_of(vain)), services.cancel(nobody)
+    with monkeypatch.context() as patch:
+        patch.setattr(change, "take_over", lambda *_: ())
+        services.cancel(child_of(vain)), services.cancel(nobody)
     ago = "clock_timestamp() - interval '1 minute'"
     sql("ALTER TABLE runs_run DISABLE TRIGGER USER"), sql("ALTER TABLE runs_step DISABLE TRIGGER USER")
     try:

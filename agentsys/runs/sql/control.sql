@@ -94,8 +94,11 @@ WITH run AS (
 SELECT * FROM run;
 
 -- name: delegation_used
--- How many times a run has delegated, up to this step in plan order; and the steps of it and of its children.
-SELECT (SELECT count(*) FROM runs_step
+-- How many times a run has delegated, up to this step in plan order; and the steps of it and of its children.  Whether
+-- the step may still delegate: its claim holds, and its run does not stop.
+SELECT EXISTS (SELECT FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+                WHERE s.id = %(step_id)s AND s.claim_token = %(token)s AND s.status = 'running' AND r.cancel_at IS NULL) AS may,
+       (SELECT count(*) FROM runs_step
          WHERE run_id = %(run_id)s AND kind = 'delegate' AND id <= %(step_id)s) AS children,
        (SELECT count(*) FROM runs_step
          WHERE run_id = %(run_id)s OR run_id IN (SELECT id FROM runs_run

@@ -4,7 +4,7 @@
 through here.  The rules that turn counters into a run's status are in :meth:`Change._settle`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -31,6 +31,10 @@ _SAVED = (
     "steps_done", "plan_version",
 )  # fmt: skip
 
+#: Has a parent's step take over the end of its child run; the lanes to ring.  The package puts ``children``'s here, for
+#: that is above this module.
+take_over: Callable[[int], Sequence[str]]
+
 
 def jsonb(value: Any) -> Jsonb | None:
     """JSON null and SQL NULL are one for us: absent."""
@@ -50,6 +54,7 @@ class Change:
         }
     )  # fmt: skip
     _cancelling: bool = False
+    _has_ended: bool = False
 
     @property
     def is_final(self) -> bool:
@@ -183,11 +188,13 @@ class Change:
             )
 
     def tell(self) -> None:
-        """After the commit: hints to those who follow the run, and to the workers of a run that now stops."""
+        """After the commit: hints to who follows the run and to the workers of one that now stops; its parent moves."""
         if self._events:
             dispatch.changed(self.run["id"])
         if self._cancelling and not self.is_final:
             dispatch.stopping(self.run["id"])
+        if self._has_ended and self.run["parent_step"] is not None:
+            dispatch.wake(take_over(self.run["parent_step"]))
 
     def _settle(self) -> None:
         run = self.run
@@ -200,6 +207,7 @@ class Change:
             self._turn(RunStatus.RUNNING, "")
 
     def _end(self) -> None:
+        self._has_ended = True
         if self.run["status"] == RunStatus.CANCELLING:
             to = RunStatus.CANCELLED if self.run["error"] is None else RunStatus.FAILED
             self._turn(to, self.run["stop_reason"])

@@ -1,7 +1,7 @@
 """Parents and children: a step that waits for a run of its own, and what becomes of either when the other ends.
 
 Parent and child are never locked in one transaction.  The child's end is committed first; then the parent's step
-takes it over, by whoever sees it first: the worker that ended the child, or the sweeper.
+takes it over, by whoever sees it first: whoever has ended the child, or the sweeper.
 """
 
 import logging
