@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.api.fields import Body, checked, shown
-from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, SubmitRun
+from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, SubmitRun, idempotency_key
 from agentsys.runs import batch
 from agentsys.runs.submission import Submission
 
@@ -52,7 +52,7 @@ class Batches(RunViews):
             workspace_id=self.workspace_id,
             user=self.user,
             requests=[Submission(**one) for one in given],
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            idempotency_key=idempotency_key(request),
         )
         body = {"results": [shown(RunOut, run) for run in runs]}
         headers = {"Idempotent-Replayed": "true"} if replayed else {}

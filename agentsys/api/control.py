@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.api.fields import Body, Object, Text, checked, shown
-from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, recorded
+from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, idempotency_key, recorded
 from agentsys.runs import control, forks
 from agentsys.runs.forks import Fork
 
@@ -59,9 +59,7 @@ class Control(RunViews):
         Steps that have succeeded are kept with their outputs; all others start anew.  202 with the new run; 409 when
         the run has succeeded or not ended.
         """
-        run, replayed = control.retry(
-            self.run(run_id), user=self.user, idempotency_key=request.headers.get("Idempotency-Key", "")
-        )
+        run, replayed = control.retry(self.run(run_id), user=self.user, idempotency_key=idempotency_key(request))
         return recorded(run, request, replayed=replayed)
 
     @extend_schema(
@@ -76,6 +74,6 @@ class Control(RunViews):
             self.run(run_id),
             _fork_of(checked(ForkRun, request.data)),
             user=self.user,
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            idempotency_key=idempotency_key(request),
         )
         return recorded(run, request, replayed=replayed)

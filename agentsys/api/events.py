@@ -51,6 +51,7 @@ class EventStream(JSONRenderer):
 
 class Events(PartsOfRun):
     permits: ClassVar[Mapping[str, str]] = {"list": "runs.read"}
+    parameters = ("after", "limit")
     queryset = Event.objects.none()
     renderer_classes: ClassVar[tuple[type[BaseRenderer], ...]] = (JSONRenderer, EventStream)  # type: ignore[misc]
 

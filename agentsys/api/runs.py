@@ -172,6 +172,18 @@ class RunViews(WorkspaceViews):
         return found
 
 
+def idempotency_key(request: Request) -> str:
+    """The header, or none.
+
+    Raises:
+        InvalidInput: it is there and empty: whoever sends that believes to be safe, and would not be.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not key.strip():
+        raise invalid("Idempotency-Key", "It is empty; leave the header out, or send a key.")
+    return key or ""
+
+
 def recorded(run: Run, request: Request, *, replayed: bool) -> Response:
     """The answer to whatever made a run."""
     headers = {"Location": f"{request.path.partition('/runs')[0]}/runs/{run.pk}"}
@@ -209,7 +221,7 @@ class Runs(RunViews):
             workspace_id=self.workspace_id,
             user=self.user,
             request=Submission(**checked(SubmitRun, request.data)),
-            idempotency_key=request.headers.get("Idempotency-Key", ""),
+            idempotency_key=idempotency_key(request),
         )
         return recorded(run, request, replayed=replayed)
 

@@ -12,6 +12,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from agentsys.accounts.access import Access
 from agentsys.accounts.models import User
+from agentsys.api import questions
 from agentsys.core.errors import NotFound
 
 METHODS = ("get", "head", "post", "patch", "delete")
@@ -24,6 +25,19 @@ class WorkspaceViews(GenericViewSet[Any]):
 
     #: Action of the view -> action of the policy; an action that is missing here is a mistake.
     permits: ClassVar[Mapping[str, str]] = {}
+
+    #: What a list reads of the query string beside its filters and pages.
+    parameters: ClassVar[tuple[str, ...]] = ()
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """Who asks, and whether they may; then whether a list knows what it is asked.
+
+        Raises:
+            InvalidInput: it does not.
+        """
+        super().initial(request, *args, **kwargs)
+        if self.action == "list":
+            questions.check(request, questions.known_to(self))
 
     @property
     def access(self) -> Access:
