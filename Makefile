@@ -2,7 +2,7 @@
 # `make up ARGS="--workers network=2"` hands options on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up services test check bench sim chaos failpoints mutants lock clean base dev
+.PHONY: help demo up services test check bench sim machine chaos failpoints mutants lock clean base dev
 MAKEFLAGS += --no-print-directory
 
 # Bytecode is kept, whatever the shell says: six processes import the same modules at each start.
@@ -27,6 +27,7 @@ help:
 	@echo "make sim      histories drawn from seeds: make sim SEEDS=2000 FIRST=200"
 	@echo "make failpoints  every fault at every statement and commit of every shape of run"
 	@echo "make mutants  remove each guard in turn: a test must fail; with a table"
+	@echo "make machine  people and workers against a model: make machine MACHINE_EXAMPLES=1000 MACHINE_SEED=5"
 	@echo "make chaos    the fault scenarios, with a report"
 	@echo "make services only PostgreSQL and Redis, for work on the code"
 	@echo "make lock     compile requirements/*.in into locks with hashes"
@@ -61,6 +62,11 @@ check: dev
 
 bench: dev
 	@exec $(PY) -m pytest -m bench -s $(ARGS)
+
+machine: export MACHINE_EXAMPLES ?= 1000
+machine: export MACHINE_SEED ?= 1
+machine: dev
+	@exec $(PY) -m pytest tests/machine $(ARGS)
 
 sim: export SEEDS ?= 2000
 sim: export FIRST ?= 200
