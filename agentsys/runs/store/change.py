@@ -31,9 +31,14 @@ _SAVED = (
     "steps_done", "plan_version",
 )  # fmt: skip
 
+
+def _by_the_sweeper(_step_id: int) -> Sequence[str]:
+    return ()
+
+
 #: Has a parent's step take over the end of its child run; the lanes to ring.  The package puts ``children``'s here, for
 #: that is above this module.
-take_over: Callable[[int], Sequence[str]]
+take_over: Callable[[int], Sequence[str]] = _by_the_sweeper
 
 
 def jsonb(value: Any) -> Jsonb | None:
