@@ -34,8 +34,8 @@ SEED = int(os.environ.get("MACHINE_SEED", "0"))
 SOMETIMES = (
     "late result", "reaped", "dead", "released", "woken", "deadline", "expired", "late decision", "derived", "replayed",
     "approve", "edit", "deny", "answer", "resolved done", "resolved not_done", "resolved failed", "child",
-    "approval_changed", "approval_expired", "approval_decided", "idempotency_key_reused", "invalid_transition", "forbidden",
-    "not_found",    *(f"run {status}" for status in RunStatus),
+    "approval_changed", "approval_expired", "approval_decided", "idempotency_key_reused", "invalid_transition",
+    "forbidden", "not_found", *(f"run {status}" for status in RunStatus),
 )  # fmt: skip
 #: To look for a shorter history takes minutes: ``MACHINE_SHRINK=1`` asks for it.
 PHASES = (Phase.generate, Phase.shrink) if os.environ.get("MACHINE_SHRINK") else (Phase.generate,)
