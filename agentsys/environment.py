@@ -83,6 +83,9 @@ class Environment(BaseModel):
     slice_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     retry_base_s: Annotated[float, Field(gt=0, le=3600)] = 1.0
     retry_cap_s: Annotated[float, Field(gt=0, le=86400)] = 300.0
+    keep_runs_days: Annotated[float, Field(ge=0, le=36_500)] = 90.0
+    keep_history_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
+    keep_keys_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
     run_max_steps: Annotated[int, Field(ge=1, le=1000)] = 1000
     run_max_depth: Annotated[int, Field(ge=0, le=50)] = 5
     run_max_children: Annotated[int, Field(ge=0, le=1000)] = 100

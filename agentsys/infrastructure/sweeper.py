@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 
 from agentsys.core import db, outage, procs
-from agentsys.runs import dispatch
+from agentsys.runs import dispatch, retention
 from agentsys.runs.store import sweeps
 from agentsys.runs.store.moves import Lost
 
@@ -34,12 +34,13 @@ class Sweeper:
     lost: Lost | None = None
     _contact_since: float = field(default_factory=time.monotonic)
     _ticks: int = 0
+    _wheel: retention.Wheel = field(default_factory=retention.Wheel)
 
     def tick(self) -> None:
         """Do what is due.  Never raises: what failed is tried again a second later."""
         jobs: list[Callable[[], object]] = [
             self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
-            self._join_children, sweeps.cancel_orphans,
+            self._join_children, sweeps.cancel_orphans, self._wheel.turn,
         ]  # fmt: skip
         if self._ticks % 30 == 0:
             jobs += [sweeps.repair_stuck, registry.forget_old]

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
+from django.db import IntegrityError
+
 from agentsys.accounts.models import User
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, InvalidTransition
@@ -121,11 +123,19 @@ def known_by(origin: Run, key: str, digest: str) -> Run | None:
 def make(
     origin: Run, derived: Derived, *, user: User | None, key: str, digest: str, told: Mapping[str, Any], **other: Any
 ) -> tuple[Run, bool]:
-    """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value)."""
+    """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value).
+
+    Raises:
+        NotFound: the origin has left with its history in this moment.
+    """
     values = {**_values(origin), "forked_from_step": derived.first, **other}
     values |= {"created_by_id": user.pk if user else None, "idempotency_key": key or None, "request_digest": digest}
     insert = partial(derive.insert, values, derived, **told)
-    run = db.retrying(lambda: quota.within(origin.workspace_id, 1, insert))
+    try:
+        run = db.retrying(lambda: quota.within(origin.workspace_id, 1, insert))
+    except IntegrityError:
+        services.get(origin.workspace_id, origin.pk)
+        raise
     if run is None:  # somebody was faster with the same key
         return cast(Run, services.replayed(origin.workspace_id, key, digest)), True
     dispatch.wake(derived.lanes())

@@ -8,7 +8,7 @@ from django.db import connection, transaction
 
 from agentsys.core import db
 
-from .models import Run
+from .models import Pruned, Run
 from .store.sql import SQL
 
 CHECKS = {
@@ -50,12 +50,13 @@ def check(acknowledged: Iterable[str] | None = None) -> list[Finding]:
 
 
 def _acknowledged(ids: Iterable[str] | None) -> Finding:
-    text = "acknowledged runs exist"
+    text = "acknowledged runs exist, or were pruned"
     if ids is None:
         return Finding("I1", text, None)
     asked = {line.strip() for line in ids if line.strip()}
     known = {line: pk for line in asked if (pk := _uuid(line))}
     there = set(Run.objects.filter(pk__in=known.values()).values_list("pk", flat=True))
+    there |= set(Pruned.objects.filter(pk__in=known.values(), gone_at__isnull=False).values_list("pk", flat=True))
     return _finding("I1", text, sorted(line for line in asked if known.get(line) not in there))
 
 

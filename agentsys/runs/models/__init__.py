@@ -2,6 +2,7 @@
 
 from .limits import Approval, Budget, LaneSlot, Reservation, SubmissionQuota
 from .message import RunMessage
+from .retention import Pruned, Retention
 from .run import Payload, PayloadUse, Run, RunFile
 from .step import Attempt, Event, Step, StepEdge
 
@@ -13,7 +14,9 @@ __all__ = [
     "LaneSlot",
     "Payload",
     "PayloadUse",
+    "Pruned",
     "Reservation",
+    "Retention",
     "Run",
     "RunFile",
     "RunMessage",

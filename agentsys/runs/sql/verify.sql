@@ -10,6 +10,9 @@ SELECT s.id::text FROM runs_step s WHERE s.status = 'succeeded' AND s.reason <> 
    AND NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.resolved')
    AND NOT EXISTS (SELECT 1 FROM runs_approval a WHERE a.step_id = s.id AND a.decision IN ('answer', 'deny'))
    AND NOT EXISTS (SELECT 1 FROM runs_run c WHERE c.parent_step = s.id AND c.status = 'succeeded')
+   AND NOT EXISTS (SELECT 1 FROM runs_event e JOIN runs_pruned p ON p.run_id::text = e.data ->> 'child' AND p.gone_at IS NOT NULL
+                    WHERE e.run_id = s.run_id AND e.step = s.key AND e.type = 'step.succeeded')
+   AND NOT EXISTS (SELECT 1 FROM runs_pruned p WHERE p.run_id = s.run_id)
 UNION ALL
 SELECT s.id::text FROM runs_step s
   JOIN LATERAL (SELECT count(*) AS n FROM runs_attempt a
@@ -34,7 +37,8 @@ SELECT e.run_id::text AS what FROM runs_event e JOIN runs_run r ON r.id = e.run_
  GROUP BY e.run_id, r.event_seq
 HAVING count(*) <> r.event_seq OR min(e.seq) <> 1 OR max(e.seq) <> r.event_seq
 UNION ALL
-SELECT r.id::text FROM runs_run r WHERE NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = r.id);
+SELECT r.id::text FROM runs_run r WHERE NOT EXISTS (SELECT 1 FROM runs_event e WHERE e.run_id = r.id)
+   AND NOT EXISTS (SELECT 1 FROM runs_pruned p WHERE p.run_id = r.id AND r.finished_at IS NOT NULL);
 
 -- name: I4
 -- deps_left is the number of open parents: above 0 while blocked, 0 for whatever has gone on
