@@ -1,7 +1,6 @@
-"""The catalogue of errors.
+"""The catalogue of errors: a docstring is the default message, ``code`` a public promise, ``retryable`` drives retries.
 
-A docstring is the default message, ``code`` is a public promise, ``retryable`` drives the
-retry policy.  Raise the most precise class; its message tells the reader what to do next.
+Raise the most precise class; its message tells the reader what to do next.
 """
 
 from typing import Any, ClassVar
