@@ -6,7 +6,7 @@ from django.db import InterfaceError, OperationalError
 _LOST = ("08", "57P0")
 
 
-def is_lost(error: BaseException) -> bool:
+def is_lost(error: BaseException | None) -> bool:
     """Whether the connection was lost or could not be made.
 
     False for whatever one statement met on a sound connection: a lock that was not had in time (55P03),

@@ -40,7 +40,7 @@ class Sweeper:
         """Do what is due.  Never raises: what failed is tried again a second later."""
         jobs: list[Callable[[], object]] = [
             self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
-            self._join_children, sweeps.cancel_orphans, self._wheel.turn,
+            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._wheel.turn,
         ]  # fmt: skip
         if self._ticks % 30 == 0:
             jobs += [sweeps.repair_stuck, registry.forget_old]
@@ -75,6 +75,9 @@ class Sweeper:
 
     def _join_children(self) -> None:
         dispatch.wake(sweeps.join_children())
+
+    def _follow_parents(self) -> None:
+        dispatch.wake(sweeps.follow_parents())
 
     def _reap_dead(self) -> None:
         dispatch.wake(sweeps.reap_dead(procs.is_dead_here, lost=self.lost))

@@ -17,7 +17,7 @@ from agentsys.core.sanitize import clean
 from . import dispatch, intake, services
 from .models import Run, RunMessage
 from .states import RunStatus, StepKind
-from .store import control, derive, messages, quota
+from .store import control, derive, families, messages, quota
 from .store.change import jsonb
 from .store.derive import Derived
 
@@ -27,26 +27,29 @@ MAX_MESSAGE_CHARS = 4_000
 def pause(run: Run, *, user: User | None = None) -> Run:
     """No further step of the run starts; those that run end, and their results are kept.
 
-    A paused run stays as it is; its deadline still ends it.
+    Its child runs pause with it.  A paused run stays as it is; its deadline still ends it.
 
     Raises:
         InvalidTransition: the run ends or has ended.
     """
     if not control.pause(run.pk, by=services.name_of(user)):
         raise _refused(run, "The run has finished or is being stopped; it cannot be paused.")
+    families.follow(run.pk)
     return services.get(run.workspace_id, run.pk)
 
 
 def resume(run: Run, *, user: User | None = None) -> Run:
-    """A paused run goes on where it was.
+    """A paused run goes on where it was, and with it the child runs that have paused with it.
 
     Raises:
-        InvalidTransition: the run is not paused.
+        InvalidTransition: the run is not paused, or its parent is: it goes on with that.
     """
+    if run.parent_step is not None and Run.objects.filter(children=run.pk, status=RunStatus.PAUSED).exists():
+        raise _refused(run, "Its parent run is paused; resume that one.")
     lanes = control.resume(run.pk, by=services.name_of(user))
     if lanes is None:
         raise _refused(run, "The run is not paused.")
-    dispatch.wake(lanes)
+    dispatch.wake([*lanes, *families.follow(run.pk)])
     return services.get(run.workspace_id, run.pk)
 
 

@@ -27,7 +27,8 @@ from agentsys.core.ids import uuid7
 from . import dispatch, submission
 from .models import Run
 from .pinned import allowed_tools, max_steps, tighter
-from .store import derive
+from .states import RunStatus
+from .store import derive, families
 from .store.change import jsonb
 from .store.claims import Claim
 from .store.create import NewSteps, planning_step, steps_of
@@ -59,7 +60,7 @@ def start(claim: Claim, request: Submission) -> Delegated:
     values = _values(parent, version, request, limits)
     told = {"child_of": str(parent.pk), "step": claim.key}
     if db.retrying(lambda: derive.insert({**values, "parent_step": claim.id}, child, **told)):
-        dispatch.wake(child.lanes())
+        dispatch.wake(families.follow(parent.pk) if parent.status == RunStatus.PAUSED else child.lanes())
     return Delegated()
 
 

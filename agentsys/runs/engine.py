@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from agentsys.core import db
-from agentsys.core.errors import LeaseLost
+from agentsys.core import db, outage
+from agentsys.core.errors import DatabaseUnavailable, LeaseLost
 
 from . import dispatch, leases
 from .attempts import Attempt, Observer, give_back
@@ -180,11 +180,21 @@ def _recorded_all(done: list[_Done], claim_next: int) -> list[Claim]:
             given = [(attempt.held.claim, result) for attempt, result in done]
             outcomes = complete.complete_all(given, claim_next=claim_next)
     except Exception as error:
+        if len(done) > 1 and isinstance(error, DatabaseUnavailable) and outage.is_lost(error.__cause__):
+            return _record_after(done, error, claim_next)
         if len(done) > 1:
             return [claim for n, one in enumerate(done) for claim in _record([one], claim_next=int(n < claim_next))]
         done[0][0].failed(error)
         return []
     return [claim for one in done for claim in _recorded(one, outcomes[one[0].held.claim.claim_token])]
+
+
+def _record_after(done: list[_Done], error: DatabaseUnavailable, claim_next: int) -> list[Claim]:
+    """PostgreSQL was away for as long as we persist: one of them waits for it, to be tried again, and then all others
+    are written together.  One by one they would wait for a lease each."""
+    (first, _), *others = done
+    first.failed(error)
+    return _record(others, claim_next=claim_next)
 
 
 def _recorded(done: _Done, outcome: Completion | LeaseLost) -> Sequence[Claim]:

@@ -180,6 +180,22 @@ class Run:
         self.paused = ""
         self.tell_parent()
 
+    def pause(self, reason: str = "operator") -> None:
+        """And those below it with it."""
+        self.paused, self.dirty = self.paused or reason, True
+        for child in self._children():
+            if child.is_open and not child.paused:
+                child.pause("parent")
+
+    def resume(self) -> None:
+        self.paused, self.dirty = "", True
+        for child in self._children():
+            if child.paused == "parent":
+                child.resume()
+
+    def _children(self) -> "list[Run]":
+        return [step.child for step in self.steps.values() if step.child is not None]
+
     def tell_parent(self) -> None:
         """The step that waits for this run ends as it did."""
         if self.parent is None or self.final is None:

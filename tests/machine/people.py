@@ -42,15 +42,15 @@ class People(Base):
             self.refused(answer, 409, "invalid_transition")
         else:
             assert (answer[0], answer[1].get("status")) == (200, "paused"), answer
-            run.paused, run.dirty = run.paused or "operator", True
+            run.pause()
 
     def _resume(self, run: Run) -> None:
         answer = self.call("post", f"runs/{run.id}/resume")
-        if not run.paused:
+        if not run.paused or (run.parent and run.parent[0].paused):
             self.refused(answer, 409, "invalid_transition")
         else:
             assert answer[0] == 200, answer
-            run.paused, run.dirty = "", True
+            run.resume()
 
     def _retry(self, run: Run) -> None:
         if run.final is None or run.final[0] == "succeeded":

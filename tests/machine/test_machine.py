@@ -58,7 +58,7 @@ class Machine(Submitters, People, Deciders, Workers):
 
     def cooperate(self) -> None:
         for n, run in enumerate(self.runs):
-            if run.paused:
+            if run.paused and run.paused != "parent":
                 self.steer(which=n, verb="resume", step=0, flag=False)
         while self.held:
             self.lose(which=0, how="released")

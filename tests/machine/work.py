@@ -101,6 +101,8 @@ def _delegate(run: Run, step: Step) -> Run | None:
     made = None
     if step.child is None and not run.stopping:
         made = step.child = run_of(step.child_shape, parent=(run, step.key))
+        if run.paused:
+            made.pause("parent")
     run.park(step, "child")
     if step.child is not None:
         step.child.tell_parent()

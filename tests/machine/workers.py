@@ -107,6 +107,7 @@ class Workers(Base):
         sweeps.wake_sleepers()
         sweeps.join_children()
         sweeps.cancel_orphans()
+        assert sweeps.follow_parents() == []
         self._reap()
         assert sweeps.repair_stuck() == 0
         for run in self.runs:

@@ -5,7 +5,7 @@ from django.db import OperationalError
 
 from agentsys.core.errors import DatabaseUnavailable, ToolFailed
 from agentsys.runs import engine, handlers, leases
-from agentsys.runs.store import sweeps
+from agentsys.runs.store import complete, moves, sweeps
 from agentsys.runs.store.claims import Result
 from tests.support import tools
 from tests.support.outages import lose_answer
@@ -157,6 +157,37 @@ def test_an_outage_that_ends_a_turn_leaves_none_of_its_claims_in_this_process(su
         expire(run)
     sweeps.reap_expired()
     assert [worker.finish(run).status for run in runs] == ["succeeded"] * 8
+
+
+def test_after_an_outage_longer_than_a_lease_the_results_of_a_batch_are_written_together(
+    submit, worker, settings, monkeypatch
+):
+    settings.LEASE_S = 0.2
+    monkeypatch.setattr(engine, "LINGER_S", 10)
+    monkeypatch.setattr(engine, "QUICK_S", 10)
+    runs = [submit([echo("a", n)]) for n in range(7)]  # recorded one, two and four at a time
+    sizes, fail, real = [], moves.fail, complete.complete_all
+    outage = pytest.MonkeyPatch()
+
+    def recorded(done, *, claim_next):
+        sizes.append(len(done))
+        if len(done) == 4:
+            lose_answer(outage, "complete", executed=False, times=1_000)
+        return real(done, claim_next=claim_next)
+
+    def failed(*args):
+        outage.undo()  # it is back
+        return fail(*args)
+
+    monkeypatch.setattr(complete, "complete_all", recorded)
+    monkeypatch.setattr(moves, "fail", failed)
+    worker.drain("compute")
+
+    assert sizes == [1, 2, 4, 3]  # not four times one, each for a lease
+    found = [run.steps.get() for run in runs]
+    assert sorted(step.status for step in found) == ["sleeping", *["succeeded"] * 6]
+    assert all(step.failures == step.crashes == 0 for step in found)
+    assert [worker.finish(run).status for run in runs] == ["succeeded"] * 7
 
 
 def test_a_failure_that_cannot_be_recorded_at_first_is_recorded_later(submit, worker, settings):

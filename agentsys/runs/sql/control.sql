@@ -123,6 +123,23 @@ SELECT c.id FROM runs_run c LEFT JOIN runs_step s ON s.id = c.parent_step
    AND (s.id IS NULL OR s.status IN ('succeeded', 'failed', 'skipped', 'cancelled'))
  ORDER BY c.id LIMIT %(limit)s;
 
+-- name: children_unlike
+-- Children of a run that do not pause as it does: a paused one's that could go on, and the others' that are paused
+-- only because it was.
+SELECT c.id, p.status = 'paused' AS parent_paused FROM runs_run c JOIN runs_run p ON p.id = c.parent_run_id
+ WHERE c.parent_run_id = %(run_id)s AND c.parent_step IS NOT NULL AND c.finished_at IS NULL
+   AND CASE WHEN p.status = 'paused' THEN c.status IN ('queued', 'running', 'waiting')
+            ELSE p.status IN ('queued', 'running', 'waiting') AND c.status = 'paused' AND c.reason = 'parent' END
+ ORDER BY c.id LIMIT %(limit)s;
+
+-- name: all_children_unlike
+-- The same of all runs; by the index of live children.
+SELECT c.id, p.status = 'paused' AS parent_paused FROM runs_run c JOIN runs_run p ON p.id = c.parent_run_id
+ WHERE c.parent_step IS NOT NULL AND c.finished_at IS NULL
+   AND CASE WHEN p.status = 'paused' THEN c.status IN ('queued', 'running', 'waiting')
+            ELSE p.status IN ('queued', 'running', 'waiting') AND c.status = 'paused' AND c.reason = 'parent' END
+ ORDER BY c.id LIMIT %(limit)s;
+
 -- name: recorded_calls
 -- What the runs that this one was made from (by retry or fork, not as a child) have done with a tool: the step of the
 -- same key first, then the nearest.

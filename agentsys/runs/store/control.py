@@ -15,14 +15,17 @@ def pause(run_id: UUID, *, reason: str = "operator", by: str | None = None) -> b
         return change.is_paused
 
 
-def resume(run_id: UUID, *, by: str | None = None) -> Sequence[str] | None:
+def resume(run_id: UUID, *, by: str | None = None, reason: str | None = None) -> Sequence[str] | None:
     """paused -> queued, running or waiting, as the run's steps say.
 
+    Args:
+        reason: only if it is paused for this one.
+
     Returns:
-        Lanes to ring, or None when the run is not paused.
+        Lanes to ring, or None when the run is not paused (for this reason).
     """
     with locked(run_id) as change:
-        if not change.is_paused:
+        if not change.is_paused or reason not in (None, change.run["reason"]):
             return None
         change.resume(by=by)
     return change.lanes

@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import children, decisions, moves
+from . import children, decisions, families, moves
 from .change import locked
 from .sql import SQL
 
@@ -103,6 +103,13 @@ def join_children() -> list[str]:
 def cancel_orphans() -> None:
     """Stop the children of steps that wait for them no more."""
     _each(db.rows(SQL["orphans"], limit=BATCH), lambda row: moves.stop(row["id"], reason="parent"))
+
+
+def follow_parents() -> list[str]:
+    """Pause the children of paused runs, and let those go on whose parent does; the lanes to ring."""
+    lanes: list[str] = []
+    _each(db.rows(SQL["all_children_unlike"], limit=BATCH), lambda row: lanes.extend(families.move(row)))
+    return lanes
 
 
 def due_lanes(*, older_than_s: float) -> list[str]:
