@@ -161,9 +161,9 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
 
 def _dotenv(environ: Mapping[str, str]) -> dict[str, str]:
     path = Path(environ.get("AGENTSYS_ENV_FILE", ".env"))
-    if not path.is_file():
-        return {}
     try:
+        if not path.exists() and not path.is_symlink():  # a link to nowhere is a secret that was not mounted
+            return {}
         with path.open(encoding="utf-8") as lines:
             bindings = list(parse_stream(lines))
     except (OSError, UnicodeDecodeError) as error:

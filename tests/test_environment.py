@@ -1,5 +1,6 @@
 """What an operator writes: which source wins, and what cannot be meant."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,19 @@ def test_an_address_that_is_none_is_not_repeated_with_its_password(url: str) -> 
     with pytest.raises(ImproperlyConfigured, match=r"^DATABASE_URL is not a PostgreSQL address") as caught:
         project_settings._database(url)
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_env_file_that_is_a_folder_or_leads_nowhere_is_refused(tmp_path):
+    """A container engine makes a folder of what it is to mount and does not find."""
+    folder, nowhere = tmp_path / "folder", tmp_path / "link"
+    folder.mkdir()
+    nowhere.symlink_to(tmp_path / "secret")
+
+    for path in (folder, nowhere):
+        with pytest.raises(ImproperlyConfigured, match=f"{path} cannot be read"):
+            environment.read({"AGENTSYS_ENV_FILE": str(path), "SECRET_KEY": "x" * 50})
+
+
+def test_no_env_file_and_an_empty_one_are_none(tmp_path):
+    for path in (tmp_path / "none", os.devnull):
+        assert environment.read({"AGENTSYS_ENV_FILE": str(path), "SECRET_KEY": "x" * 50}).secret_key == "x" * 50

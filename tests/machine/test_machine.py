@@ -28,7 +28,7 @@ from tests.machine.submitters import Submitters
 from tests.machine.workers import Workers
 from tests.support import emptying
 
-EXAMPLES, STEPS = int(os.environ.get("MACHINE_EXAMPLES", "40")), int(os.environ.get("MACHINE_STEPS", "50"))
+EXAMPLES, STEPS = int(os.environ.get("MACHINE_EXAMPLES", "30")), int(os.environ.get("MACHINE_STEPS", "50"))
 SEED = int(os.environ.get("MACHINE_SEED", "0"))
 #: What must have happened in the histories together, or they prove little.
 SOMETIMES = (
