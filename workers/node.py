@@ -19,7 +19,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 
-from agentsys.core import hints, procs
+from agentsys.core import exits, hints, procs
 from agentsys.llm import client
 from agentsys.runs import leases
 from agentsys.runs.dispatch import STOPPING
@@ -127,6 +127,24 @@ class Node:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self._start()
 
+    def ready(self, sender: Any, **_: Any) -> None:
+        """The main process, once its pool serves: how a child ends is noted, for whoever takes over its steps."""
+        pool = getattr(sender.pool, "_pool", None)
+        if self.plan is None or not self.plan.prefork or pool is None:
+            return
+        down = pool.on_process_down
+        if getattr(down, "notes", False):  # this consumer was ready before
+            return
+
+        def noted(child: Any) -> None:
+            if child.exitcode:
+                exits.note(child.pid, child.exitcode)
+            if down is not None:
+                down(child)
+
+        noted.notes = True  # type: ignore[attr-defined]
+        pool.on_process_down = noted
+
     def stop(self, **_: Any) -> None:
         """In a signal handler of the main process: nothing here may wait for a lock."""
         self.flag.hoist()
@@ -167,6 +185,7 @@ def _load(plan: Plan) -> None:
 worker = Node()
 signals.celeryd_after_setup.connect(worker.set_up, weak=False)
 signals.worker_process_init.connect(worker.child_starts, weak=False)
+signals.worker_ready.connect(worker.ready, weak=False)
 signals.worker_shutting_down.connect(worker.stop, weak=False)
 signals.worker_process_shutdown.connect(worker.child_ends, weak=False)
 signals.worker_shutdown.connect(worker.ended, weak=False)

@@ -102,10 +102,24 @@ def _start_time(pid: int) -> int | None:
     return None if state in _ENDED else start
 
 
+def zombie_exitcode(pid: int) -> int | None:
+    """The exit code (minus the signal) of a process that nobody has waited for yet; None of any other."""
+    fields = _stat(pid)
+    try:
+        return os.waitstatus_to_exitcode(int(fields[49])) if fields[:1] == ["Z"] else None
+    except (IndexError, ValueError):  # hidden from us
+        return None
+
+
 def _state_and_start(pid: int) -> tuple[str, int | None]:
+    fields = _stat(pid)
+    return (fields[0], int(fields[19])) if fields else ("", None)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of a process from its state on; [] where they cannot be read."""
     try:
         stat = (PROC / str(pid) / "stat").read_text()
     except (OSError, ValueError):
-        return "", None
-    state, *rest = stat[stat.rindex(")") + 2 :].split()
-    return state, int(rest[18])
+        return []
+    return stat[stat.rindex(")") + 2 :].split()

@@ -209,10 +209,10 @@ def test_a_poisonous_step_says_what_it_did_to_whom(submit, worker):
     assert "retry the run" in error["message"]
     assert error["data"]["arguments_digest"] == recorded.digest({"value": "x"})
     crashes = error["data"]["crashes"]
-    assert [(one["attempt"], one["worker"], one["why"]) for one in crashes] == [
-        (1, "w1", "dead"),
-        (2, "w2", "dead"),
-        (3, "w3", "lease"),
+    assert [(one["attempt"], one["worker"], one["why"], one["ended"]) for one in crashes] == [
+        (1, "w1", "dead", None),
+        (2, "w2", "dead", None),
+        (3, "w3", "lease", None),
     ]
     assert all(one["started_at"] < one["ended_at"] for one in crashes)
     lost = run.attempts.filter(step__key="b").order_by("number")

@@ -124,6 +124,23 @@ def test_the_step_of_a_killed_child_runs_again_within_two_seconds(start, submit,
     assert wait_until(lambda: len(worker.children()) == 2, timeout_s=5)
 
 
+@pytest.mark.promise("P11")
+def test_a_step_whose_child_dies_three_times_says_of_what(start, submit, held):
+    worker = start("compute", slots=1)
+    run = submit([held.step()])
+    killed = set()
+    for n in range(1, 4):
+        (child,) = held.wait_for(calls=n) - killed
+        killed.add(child)
+        os.kill(child, signal.SIGKILL)
+
+    assert ended(run).reason == "poison"
+    crashes = run.error["data"]["crashes"]
+    assert [one["ended"] for one in crashes] == ["signal 9 (SIGKILL)"] * 3
+    assert len({one["worker"] for one in crashes}) == 3
+    assert wait_until(lambda: len(worker.children()) == 1, timeout_s=5)
+
+
 @pytest.mark.promise("P8")
 def test_a_killed_worker_is_swept_by_another_of_its_host(start, submit, held):
     worker, other = start("compute", slots=1), start("network", slots=1)

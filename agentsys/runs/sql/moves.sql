@@ -57,7 +57,7 @@ ON CONFLICT (id) DO NOTHING;
 
 -- name: crashed_attempts
 -- The attempts of a step whose worker ended under them, in order.
-SELECT number, worker, started_at, ended_at, error -> 'data' ->> 'why' AS why FROM runs_attempt
+SELECT number, worker, started_at, ended_at, coalesce(error -> 'data', '{}') AS data FROM runs_attempt
  WHERE step_id = %(step_id)s AND run_id = %(run_id)s AND (outcome = 'crashed' OR error ->> 'code' = 'worker_lost')
  ORDER BY number;
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from agentsys.core import db
+from agentsys.core import db, exits
 from agentsys.core.errors import AgentSysError, StepPoisoned, WorkerLost
 from agentsys.runs.recorded import digest
 from agentsys.runs.rendering import rendered
@@ -18,7 +18,8 @@ _WHY = {"dead": "its process has ended", "lease": "its lease ran out: nothing wa
 
 def worker_lost(held: db.Row, why: str) -> WorkerLost:
     """The error of an attempt whose worker ended under it."""
-    return WorkerLost(f"The worker was lost: {_WHY.get(why, why)}.", why=why, worker=held["lease_owner"])
+    ended = {"ended": how} if (how := exits.how(held["lease_owner"])) else {}
+    return WorkerLost(f"The worker was lost: {_WHY.get(why, why)}.", why=why, worker=held["lease_owner"], **ended)
 
 
 def is_last(held: db.Row) -> bool:
@@ -26,13 +27,13 @@ def is_last(held: db.Row) -> bool:
     return bool(held["crashes"] + 1 >= MAX_CRASHES)
 
 
-def poison(held: db.Row, why: str) -> StepPoisoned:
+def poison(held: db.Row, lost: WorkerLost) -> StepPoisoned:
     """The error of a step that is not tried again, with the evidence: each crash, the tool and what it was called with.
 
     Costs a query, and those of rendering its arguments.
     """
     before = db.rows(SQL["crashed_attempts"], step_id=held["id"], run_id=held["run_id"])
-    now = {"number": held["attempt"], "worker": held["lease_owner"], "why": why}
+    now = {"number": held["attempt"], "worker": held["lease_owner"], "data": lost.data}
     now |= {"started_at": held["claimed_at"], "ended_at": held["now"]}
     crashes = [_crash(row) for row in [*before, now]]
     message = (
@@ -40,14 +41,15 @@ def poison(held: db.Row, why: str) -> StepPoisoned:
         " When its cause is mended, retry the run: what has succeeded is kept."
     )
     evidence = {"tool": held["tool"], "arguments_digest": _digest_of(held), "crashes": crashes[-MAX_CRASHES:]}
-    return StepPoisoned(message, why=why, **evidence)
+    return StepPoisoned(message, why=lost.data["why"], **evidence)
 
 
 def _crash(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "attempt": row["number"],
         "worker": row["worker"],
-        "why": row["why"],
+        "why": row["data"].get("why"),
+        "ended": row["data"].get("ended"),
         "started_at": _iso(row["started_at"]),
         "ended_at": _iso(row["ended_at"]),
     }

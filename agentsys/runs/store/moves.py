@@ -226,8 +226,8 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
             change.ring(held["lane"])
     elif error is not None:
         _park_unknown(change, held, error, unknown.is_checking(held), why=why)
-    elif crashed and crashes.is_last(held):
-        poison, how = crashes.poison(held, why), {"reason": "poison", "crashed": True, "of_attempt": lost}
+    elif lost is not None and crashes.is_last(held):
+        poison, how = crashes.poison(held, lost), {"reason": "poison", "crashed": True, "of_attempt": lost}
         row = _move(change, held, StepStatus.FAILED, error=poison, outcome=outcome, **how)
         after_failure(change, row, Fault(poison, "poison"))
     else:  # with its reason: a timer that has run out stays so
