@@ -16,6 +16,7 @@ from typing import Any
 
 from celery.events import EventDispatcher
 
+from agentsys.core import procs
 from agentsys.runs import dispatch
 from agentsys.runs.attempts import AttemptInfo
 from workers.celery import app
@@ -29,7 +30,8 @@ RETRY_S = 1.0
 MAX_WAITING = 10_000
 MAX_TEXT_CHARS = 500
 
-type_and_fields = tuple[str, dict[str, Any]]
+#: Type, fields, and the node in whose name it is told (empty: ours).
+_Event = tuple[str, dict[str, Any], str]
 
 
 class AttemptEvents:
@@ -37,8 +39,8 @@ class AttemptEvents:
 
     def __init__(self, hostname: str) -> None:
         self._hostname = hostname
-        self._waiting: deque[type_and_fields] = deque(maxlen=MAX_WAITING)
-        self._batch: list[type_and_fields] = []
+        self._waiting: deque[_Event] = deque(maxlen=MAX_WAITING)
+        self._batch: list[_Event] = []
         self._news = threading.Event()
         self._stopped = threading.Event()
         self._dispatcher: EventDispatcher | None = None
@@ -64,8 +66,8 @@ class AttemptEvents:
             "expires": None,
             "timestamp": now,
         }
-        self._waiting.append(("task-received", received))
-        self._waiting.append(("task-started", {"uuid": attempt.id, "timestamp": now}))
+        self._waiting.append(("task-received", received, ""))
+        self._waiting.append(("task-started", {"uuid": attempt.id, "timestamp": now}, ""))
         self._wake()
 
     def ended(self, attempt: AttemptInfo, *, ok: bool, result: str, runtime_s: float) -> None:
@@ -74,13 +76,18 @@ class AttemptEvents:
         self._open.pop(attempt.id, None)
         fields: dict[str, Any] = {"uuid": attempt.id, "timestamp": time.time(), "runtime": runtime_s}
         fields["result" if ok else "exception"] = result[:MAX_TEXT_CHARS]
-        self._waiting.append(("task-succeeded" if ok else "task-failed", fields))
+        self._waiting.append(("task-succeeded" if ok else "task-failed", fields, ""))
         self._wake()
 
-    def lost(self, attempt_id: str, why: str) -> None:
-        """An attempt of a worker that cannot tell of its end itself (``dead``), or that lost its lease (``lease``)."""
+    def lost(self, attempt_id: str, why: str, worker: str) -> None:
+        """An attempt of a ``worker`` that cannot tell of its end itself (``dead``), or that lost its lease (``lease``).
+
+        Told in the name of that worker's node, not of ours.
+        """
         text = {"dead": "its worker has ended", "lease": "its worker was not heard of for a lease"}.get(why, why)
-        self._waiting.append(("task-failed", {"uuid": attempt_id, "timestamp": time.time(), "exception": text}))
+        self._waiting.append(
+            ("task-failed", {"uuid": attempt_id, "timestamp": time.time(), "exception": text}, _node_of(worker))
+        )
         self._wake()
 
     def abandon(self, why: str) -> None:
@@ -115,7 +122,7 @@ class AttemptEvents:
             elif self._stopped.wait(RETRY_S):
                 return
 
-    def _take(self) -> Iterator[type_and_fields]:
+    def _take(self) -> Iterator[_Event]:
         try:
             for _ in range(BATCH):
                 yield self._waiting.popleft()
@@ -126,7 +133,8 @@ class AttemptEvents:
         """Publish the batch with one command.  False while Redis does not take it."""
         try:
             dispatcher = self._connected()
-            for kind, fields in self._batch:
+            for kind, fields, node in self._batch:
+                dispatcher.hostname = node or self._hostname  # the dispatcher writes it into each event
                 dispatcher.send(kind, **fields)
             dispatcher.flush(errors=False)
         except Exception as error:  # any fault of the broker's: events are hints, the work goes on
@@ -158,3 +166,9 @@ class AttemptEvents:
             dispatcher.connection.release()
         except Exception as error:  # it is broken already
             logger.debug("closing a broken connection: %s", error)
+
+
+def _node_of(worker: str) -> str:
+    """The node name by which Flower knows a worker; empty when the worker's name does not tell."""
+    found = procs.parse(worker)
+    return f"{found.node}@{found.host}" if found and found.node else ""

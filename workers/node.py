@@ -56,6 +56,7 @@ class Process:
     """A process that claims steps: a threads pool's main process, or a child of a prefork pool."""
 
     def __init__(self, plan: Plan, flag: ending.StopFlag) -> None:
+        procs.join(plan.hostname.partition("@")[0])
         self._events = AttemptEvents(plan.hostname)
         self.slices = Slices(plan.lane, self._events, flag.is_up)
         self.row = WorkerRow(plan.lane, pid=plan.main_pid, slots=plan.slots)

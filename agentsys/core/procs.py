@@ -1,6 +1,7 @@
 """Names of processes that tell the living from the dead.
 
-A lease belongs to a process, not to a host: ``host/boot-namespace/pid/start``.  The same pid after a
+A lease belongs to a process, not to a host: ``host/boot-namespace/pid/start``; that of a worker begins with
+the node's name, ``compute@host/…``, by which task monitors know it.  The same pid after a
 restart has another start time, so a name is never used twice, and a process of the same host (same
 boot, same pid namespace) can be seen to be dead at once, without waiting for its lease to end.
 Of any other host nothing is ever claimed.
@@ -9,7 +10,7 @@ Of any other host nothing is ever claimed.
 import functools
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -25,9 +26,10 @@ class ProcessName:
     place: str
     pid: int
     start: int
+    node: str = ""
 
     def __str__(self) -> str:
-        return f"{self.host}/{self.place}/{self.pid}/{self.start}"
+        return f"{self.node and self.node + '@'}{self.host}/{self.place}/{self.pid}/{self.start}"
 
 
 def of(pid: int) -> ProcessName:
@@ -36,15 +38,24 @@ def of(pid: int) -> ProcessName:
 
 
 def own_name() -> str:
-    """The name of this process; right after a fork, too.  Costs 0.1 µs but the first time."""
-    return _own_name(os.getpid())
+    """The name of this process, with its node's; right after a fork, too.  Costs 0.1 µs but the first time."""
+    return _own_name(os.getpid(), _node[0])
+
+
+def join(node: str) -> None:
+    """This process, and those that it forks, work for a node of this name (what stands before the ``@host``)."""
+    _node[0] = node.replace("/", "-")[:50]
+
+
+_node = [""]
 
 
 def parse(name: str) -> ProcessName | None:
     """The parts of ``name``, or None if it is not such a name."""
     try:
-        host, place, pid, start = name.rsplit("/", 3)
-        return ProcessName(host, place, int(pid), int(start))
+        where, place, pid, start = name.rsplit("/", 3)
+        node, _, host = where.rpartition("@")
+        return ProcessName(host, place, int(pid), int(start), node)
     except ValueError:
         return None
 
@@ -65,8 +76,8 @@ def is_dead_here(name: str) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def _own_name(pid: int) -> str:
-    return str(of(pid))
+def _own_name(pid: int, node: str) -> str:
+    return str(replace(of(pid), node=node))
 
 
 @functools.cache

@@ -318,5 +318,5 @@ def test_who_asks_is_told_of_each_attempt_that_was_taken_once_and_of_no_other(su
         sweeps.reap_expired(lost=lambda *what: told.append(what))
     moves.give_back(taken.id, taken.run_id, taken.claim_token, why="dead", lost=lambda *what: told.append(what))
 
-    assert told == [(str(taken.claim_token), "dead"), (str(expired.claim_token), "lease")]
+    assert told == [(str(taken.claim_token), "dead", "dead"), (str(expired.claim_token), "lease", "slow")]
     assert statuses(runs["alive"]) == {"alive": "running"}

@@ -80,6 +80,19 @@ def test_an_attempt_is_received_started_and_succeeded_in_this_order(teller, door
     assert {event["hostname"] for event in told.values()} == {"compute@here"}
 
 
+def test_an_attempt_that_was_taken_back_is_told_in_its_own_workers_name(teller, doorbell):
+    one, other = attempt(), attempt()
+    with Monitor(doorbell.url) as monitor:
+        teller.lost(one.id, "lease", "network-2@elsewhere/abc-1/7/99")
+        teller.lost(other.id, "dead", "an unknown name")
+        assert wait_until(lambda: monitor.types(one) == monitor.types(other) == ["task-failed"], timeout_s=10)
+        hosts = [
+            event["hostname"] for which in (one, other) for event in monitor.heard if event.get("uuid") == which.id
+        ]
+
+    assert hosts == ["network-2@elsewhere", "compute@here"]
+
+
 def test_attempts_of_a_process_that_ends_are_told_as_failed(teller, doorbell):
     one = attempt()
     with Monitor(doorbell.url) as monitor:

@@ -98,6 +98,7 @@ def test_the_attempt_of_a_killed_child_is_told_to_have_failed(flower, submit, he
     os.kill(child, signal.SIGKILL)
 
     assert wait_until(lambda: state() == ("FAILURE", "its worker has ended"), timeout_s=15), state()
+    assert flower("/api/tasks")[attempt]["worker"].startswith("compute@")
     held.let_go()
     assert ended(run).status == "succeeded"
     assert [a.outcome for a in run.attempts.order_by("number")] == ["crashed", "succeeded"]

@@ -175,3 +175,16 @@ def test_settings_of_celery_are_those_the_engine_relies_on():
         "compute": "execute",
         "system": "system",
     }
+
+
+def test_a_workers_name_begins_with_its_nodes(monkeypatch):
+    monkeypatch.setattr(procs, "_node", [""])
+    plain = procs.parse(procs.own_name())
+
+    procs.join("network-2")
+
+    own = procs.parse(procs.own_name())
+    assert procs.own_name().startswith(f"network-2@{plain.host}/")
+    assert (own.node, own.host, own.pid, own.start) == ("network-2", plain.host, plain.pid, plain.start)
+    assert not procs.is_dead_here(str(own))
+    assert procs.is_dead_here(f"network-2@{own.host}/{own.place}/{own.pid}/{own.start - 1}")

@@ -181,8 +181,8 @@ def packed_result(claim: Claim, result: Result) -> Result:
     return replace(result, output=payloads.packed(result.output, Owner(claim.workspace_id, claim.run_id)))
 
 
-#: Is told, after the commit, of an attempt (its id) that its worker cannot tell the end of, and why.
-Lost = Callable[[str, str], None]
+#: Is told, after the commit, of an attempt (its id) that its worker (the last) cannot tell the end of, and why.
+Lost = Callable[[str, str, str], None]
 
 
 def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str, lost: Lost | None = None) -> Sequence[str]:
@@ -204,7 +204,7 @@ def give_back(step_id: int, run_id: UUID, token: UUID, *, why: str, lost: Lost |
             return ()
         _give_back(change, held, why, crashed)
     if lost is not None:
-        lost(str(token), why)
+        lost(str(token), why, held["lease_owner"])
     return change.lanes
 
 
