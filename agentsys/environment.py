@@ -97,6 +97,7 @@ class Environment(BaseModel):
     db_prepare: bool = True
     approval_expires_s: Annotated[float, Field(gt=0, le=31_536_000)] = 604_800.0
     step_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
+    model_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
     model_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     max_output_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000

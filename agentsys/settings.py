@@ -234,6 +234,7 @@ UNFOLD: dict[str, Any] = {
 # --- Models and tools -----------------------------------------------------------------
 MODEL = ENV.model
 MODEL_PROVIDERS = "agentsys.llm.providers.ask"  # by name: heavy libraries, for workers only
+MODEL_PRICES = "agentsys.llm.providers.price"
 OPENAI_API_KEY, OPENAI_BASE_URL = ENV.openai_api_key, ENV.openai_base_url
 ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL = ENV.anthropic_api_key, ENV.anthropic_base_url
 OLLAMA_API_KEY, OLLAMA_BASE_URL = ENV.ollama_api_key, ENV.ollama_base_url
@@ -243,6 +244,7 @@ MAX_OUTPUT_BYTES = ENV.max_output_bytes
 #: Runs that a workspace may submit a minute; 0: as many as it likes.
 RUNS_PER_MINUTE = ENV.runs_per_minute
 MAX_BODY_BYTES = ENV.max_body_bytes
+MODEL_MAX_TOKENS = ENV.model_max_tokens  # of one answer, where a budget limits what it may cost
 MODEL_TIMEOUT_S = ENV.model_timeout_s
 
 # --- Engine limits: everything has a limit ----------------------------------------------

@@ -15,6 +15,7 @@ from agentsys.runs.models import Run, Step
 from agentsys.runs.submission import Submission
 from agentsys.tools import registry
 from tests.support import emptying
+from tests.support import priced as scripted_model
 from tests.support import tools as test_tools
 from tests.support.reports import pytest_terminal_summary  # noqa: F401 - a hook
 from tests.support.worker import Worker
@@ -93,6 +94,14 @@ def submit(agent: Agent, no_bell: None) -> Callable[..., Run]:
 def worker() -> Worker:
     """A worker that lives in this process and does what is due when told."""
     return Worker("worker-a")
+
+
+@pytest.fixture
+def priced(settings: Any) -> scripted_model.Scripted:
+    """The model of runs with ``model=priced.MODEL``: it has a price and does as it is told."""
+    settings.MODEL_PROVIDERS, settings.MODEL_PRICES = "tests.support.priced.ask", "tests.support.priced.price"
+    scripted_model.model.__init__()  # type: ignore[misc]
+    return scripted_model.model
 
 
 @pytest.fixture

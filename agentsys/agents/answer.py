@@ -26,11 +26,12 @@ def make_answer(
     timeout_s: float,
     messages: Sequence[str] = (),
     told: client.Told | None = None,
+    ask: client.Complete = client.complete,
 ) -> tuple[Any, Usage]:
     """Answer ``goal`` from ``outputs`` ({step key: output}), in the shape of ``output_schema`` if given.
 
     ``messages`` are what people have told the run since; the offline model does not read them.  ``told`` is given an
-    answer in text as it is written, see ``llm.client.complete``.
+    answer in text as it is written, see ``llm.client.complete``.  ``ask`` asks the model.
 
     Costs one model call, and up to two more while the answer does not match.
 
@@ -48,7 +49,7 @@ def make_answer(
         left_s = until - time.monotonic()
         if left_s <= 0:
             raise ModelUnavailable(f"{model} took too long to answer.", model=model)
-        response = client.complete(model, request, timeout_s=left_s, told=told)
+        response = ask(model, request, timeout_s=left_s, told=told)
         usage += response.usage
         faults = mismatches(response.output, output_schema)
         if not faults:

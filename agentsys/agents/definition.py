@@ -15,9 +15,12 @@ from agentsys.llm import client
 from agentsys.tools import registry
 
 #: Limit -> (greatest value, whole numbers only).
-LIMITS: dict[str, tuple[float, bool]] = {"steps": (1_000, True), "time_s": (31_536_000, False)}
-#: In the contract, but nothing holds them yet: a limit that does not stop is worse than none.
-_UNAVAILABLE_LIMITS = frozenset({"tokens", "cost_usd"})
+LIMITS: dict[str, tuple[float, bool]] = {
+    "steps": (1_000, True),
+    "tokens": (1_000_000_000_000, True),
+    "cost_usd": (1_000_000, False),
+    "time_s": (31_536_000, False),
+}
 #: Nothing can run this one yet.
 _UNAVAILABLE_MODES = frozenset({Mode.REACT})
 
@@ -88,15 +91,12 @@ def _tool_faults(tools: list[str]) -> Iterator[Fault]:
 
 
 def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
-    """What is wrong with ``{steps, time_s}``, each optional."""
+    """What is wrong with ``{steps, tokens, cost_usd, time_s}``, each optional."""
     if not isinstance(limits, dict):
         yield _fault(path, "type", "limits must be an object.")
         return
     for name, value in limits.items():
         where = f"{path}.{name}"
-        if name in _UNAVAILABLE_LIMITS:
-            yield _fault(where, "unavailable", "Only steps and time_s can be limited yet.")
-            continue
         if name not in LIMITS:
             yield _fault(where, "unknown_field", f"There is no such limit; there are {', '.join(LIMITS)}.")
             continue

@@ -56,11 +56,12 @@ def make_plan(
     messages: Sequence[str] = (),
     max_fan_out: int = 1_000,
     progress: Progress | None = None,
+    ask: client.Complete = client.complete,
 ) -> tuple[Plan, Usage]:
     """Plan ``goal`` with ``tools``; the plan is validated exactly as a submitted one.
 
     ``messages`` are what people have told the run since; the offline model does not read them.  With ``progress``
-    the plan replaces what had not started of an earlier one.
+    the plan replaces what had not started of an earlier one.  ``ask`` asks the model.
 
     Costs one model call, and up to two more while the plan is not valid.
 
@@ -78,7 +79,7 @@ def make_plan(
     prompt, usage, faults = request.prompt, Usage(), PlanInvalid()
     until = time.monotonic() + timeout_s
     for _ in range(REPAIRS + 1):
-        response = client.complete(model, request, timeout_s=_left(until, model))
+        response = ask(model, request, timeout_s=_left(until, model))
         usage += response.usage
         try:
             return bounds.parsed(response.output), usage

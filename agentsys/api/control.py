@@ -32,6 +32,12 @@ def _fork_of(body: dict[str, Any]) -> Fork:
     return Fork(**given)
 
 
+class ResumeRun(Body):
+    """Nothing, or new limits."""
+
+    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s: new values for those that the run has.")
+
+
 class Control(RunViews):
     permits: ClassVar[Mapping[str, str]] = {
         "pause": "runs.pause",
@@ -45,10 +51,14 @@ class Control(RunViews):
         """Hold a run: no further step starts, those that run end.  409 when it ends or has ended."""
         return Response(shown(RunOut, control.pause(self.run(run_id), user=self.user)))
 
-    @extend_schema(operation_id="runs_resume", tags=["runs"], request=None, responses=RunOut)
+    @extend_schema(operation_id="runs_resume", tags=["runs"], request=ResumeRun, responses=RunOut)
     def resume(self, request: Request, run_id: UUID) -> Response:
-        """Let a paused run go on where it was.  409 when it is not paused."""
-        return Response(shown(RunOut, control.resume(self.run(run_id), user=self.user)))
+        """Let a paused run go on where it was, or one that waits for a budget, with its limits raised.
+
+        409 when it waits for neither; 422 when a limit would be lower than what is spent and reserved.
+        """
+        given = checked(ResumeRun, request.data or {})
+        return Response(shown(RunOut, control.resume(self.run(run_id), limits=given["limits"], user=self.user)))
 
     @extend_schema(
         operation_id="runs_retry", tags=["runs"], request=None, parameters=[IDEMPOTENCY_KEY], responses={202: RunOut}

@@ -9,6 +9,7 @@ from django.urls.converters import StringConverter, UUIDConverter
 from agentsys.api.agents import Agents, Versions
 from agentsys.api.approvals import Approvals
 from agentsys.api.batches import Batches
+from agentsys.api.budgets import Budgets, RunBudget
 from agentsys.api.control import Control
 from agentsys.api.events import Events
 from agentsys.api.messages import Messages
@@ -56,6 +57,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/cancel", Runs.as_view({"post": "cancel"})),
     ("runs/<run_id:run_id>/pause", Control.as_view({"post": "pause"})),
     ("runs/<run_id:run_id>/resume", Control.as_view({"post": "resume"})),
+    ("runs/<run_id:run_id>/budget", RunBudget.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/retry", Control.as_view({"post": "retry"})),
     ("runs/<run_id:run_id>/fork", Control.as_view({"post": "fork"})),
     ("runs/<run_id:run_id>/messages", Messages.as_view({"get": "list", "post": "create"})),
@@ -78,6 +80,9 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ),
     ("agents/<slug:slug>/versions", Versions.as_view({"get": "list", "post": "create"})),
     ("agents/<slug:slug>/versions/<int:number>", Versions.as_view({"get": "retrieve"})),
+    ("budgets", Budgets.as_view({"get": "list"})),
+    ("budgets/workspace", Budgets.as_view({"get": "of_workspace", "patch": "limit_workspace"})),
+    ("budgets/agents/<slug:slug>", Budgets.as_view({"get": "of_agent", "patch": "limit_agent"})),
     ("tools", Tools.as_view({"get": "list"})),
     ("tools/<str:name>", Tools.as_view({"get": "retrieve"})),
     ("workers", Workers.as_view({"get": "list"})),

@@ -153,10 +153,10 @@ class TooManyChildren(AgentSysError):
     code, http_status = "too_many_children", 422
 
 
-class StepLimitReached(AgentSysError):
-    """The run's limit of steps is used up."""
+class BudgetExhausted(AgentSysError):
+    """A budget is used up; the step waits until somebody raises it."""
 
-    code, http_status = "step_limit_reached", 422
+    code, http_status, uses_attempt = "budget_exhausted", 409, False
 
 
 class ChildFailed(AgentSysError):

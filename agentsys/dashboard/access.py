@@ -51,6 +51,13 @@ def visible(request: HttpRequest, rows: QuerySet[Any], path: str = "workspace_id
     return rows.filter(**{f"{path}__in": list(roles(request))})
 
 
+def writable(request: HttpRequest, action: str, rows: QuerySet[Any], path: str = "workspace_id") -> QuerySet[Any]:
+    """Those of ``rows`` in whose workspace, found by ``path``, they may do ``action``."""
+    if crosses_workspaces(request):
+        return rows
+    return rows.filter(**{f"{path}__in": [key for key in roles(request) if may(request, action, key)]})
+
+
 def may(request: HttpRequest, action: str, workspace_id: UUID | None) -> bool:
     """Whether they may do ``action`` (a name of ``accounts.policy``) in this workspace."""
     if crosses_workspaces(request):

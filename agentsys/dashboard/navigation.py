@@ -44,6 +44,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Workspaces", "workspaces", links.listed("accounts_workspace")),
+                _item("Budgets", "savings", links.listed("runs_budget")),
                 _item("Members", "group", links.listed("accounts_membership"), "reads_members"),
                 _item("Users", "person", links.listed("accounts_user"), "is_superuser"),
             ],

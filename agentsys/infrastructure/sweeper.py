@@ -40,10 +40,10 @@ class Sweeper:
         """Do what is due.  Never raises: what failed is tried again a second later."""
         jobs: list[Callable[[], object]] = [
             self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
-            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._wheel.turn,
+            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._mind_budgets, self._wheel.turn,
         ]  # fmt: skip
         if self._ticks % 30 == 0:
-            jobs += [sweeps.repair_stuck, registry.forget_old]
+            jobs += [sweeps.repair_stuck, sweeps.fold_settled, registry.forget_old]
         self._ticks += 1
         for job in jobs:
             self._guarded(job)
@@ -78,6 +78,9 @@ class Sweeper:
 
     def _follow_parents(self) -> None:
         dispatch.wake(sweeps.follow_parents())
+
+    def _mind_budgets(self) -> None:
+        dispatch.wake(sweeps.mind_budgets())
 
     def _reap_dead(self) -> None:
         dispatch.wake(sweeps.reap_dead(procs.is_dead_here, lost=self.lost))

@@ -5,8 +5,10 @@ The providers' libraries are heavy and belong to workers only: they are reached 
 process that only names a model never pays for them.
 """
 
+import json
 from collections.abc import Callable, Coroutine
-from typing import Any, cast
+from decimal import Decimal
+from typing import Any, Protocol, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -15,7 +17,7 @@ from agentsys.core import loop
 from agentsys.core.errors import ModelUnavailable, StepTimeout
 from agentsys.llm import offline
 from agentsys.llm.names import OFFLINE, split
-from agentsys.llm.types import ModelRequest, ModelResponse
+from agentsys.llm.types import CallEstimate, ModelRequest, ModelResponse
 
 #: The provider ends the call at the time-out; only if it does not, the loop does so much later, in seconds.
 GRACE_S = 1.0
@@ -23,6 +25,20 @@ GRACE_S = 1.0
 #: Is given an answer's text in pieces, as it is written.
 Told = Callable[[str], None]
 Ask = Callable[[str, str, ModelRequest, float, Told | None], Coroutine[Any, Any, ModelResponse]]
+Price = Callable[[str, str, int, int], tuple[Decimal, Decimal]]
+
+#: Bytes of input a token has at least, in texts and JSON; about four in English, three in Chinese.
+BYTES_A_TOKEN = 3
+#: What providers add to a message.
+FRAME_TOKENS = 50
+
+
+class Complete(Protocol):
+    """:func:`complete`, or what does more around it."""
+
+    def __call__(
+        self, model: str, request: ModelRequest, *, timeout_s: float, told: Told | None = None
+    ) -> ModelResponse: ...
 
 
 def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told | None = None) -> ModelResponse:
@@ -34,7 +50,8 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told 
         told: is given the pieces of an answer in text as they come, on another thread; must be quick and never raise.
 
     Raises:
-        ModelUnavailable: overloaded, rate limited, unreachable or too slow (``data["retry_after_s"]``).
+        ModelUnavailable: overloaded, rate limited, unreachable or too slow (``data["retry_after_s"]``).  Of this and
+            the next, ``data["cost"]`` is False where the call surely cost nothing.
         ModelFailed: the request cannot work as it is (unknown model, missing key, refused).
         GoalNotPlannable: the offline model cannot plan a clause of the goal.
     """
@@ -46,6 +63,25 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told 
         return loop.run(ask(prefix, name, request, timeout_s, told), timeout_s=timeout_s + GRACE_S)
     except StepTimeout:
         raise ModelUnavailable(f"{model} did not answer within {loop.seconds(timeout_s)}.", model=model) from None
+
+
+def estimate(model: str, request: ModelRequest, *, max_output_tokens: int) -> CallEstimate:
+    """What asking ``model`` once may use at most.  The offline model uses nothing.
+
+    Of a model without a public price the cost is 0, as it is of its answers.
+    """
+    if model == OFFLINE:
+        return CallEstimate(0, 0)
+    tokens = -(-_size_bytes(request) // BYTES_A_TOKEN) + FRAME_TOKENS
+    price = cast(Price, import_string(settings.MODEL_PRICES))
+    return CallEstimate(tokens, max_output_tokens, *price(*split(model), tokens, max_output_tokens))
+
+
+def _size_bytes(request: ModelRequest) -> int:
+    """Of all that the provider reads."""
+    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if request.purpose == "act"]
+    read = [request.system, request.prompt, request.output_schema, tools]
+    return len(json.dumps(read, ensure_ascii=False).encode(errors="replace"))
 
 
 def load() -> Ask:

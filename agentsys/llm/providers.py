@@ -7,11 +7,13 @@ twice unseen; they are built with no retries, so that every attempt is one the e
 import json
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 from anthropic import AsyncAnthropic
 from django.conf import settings
+from genai_prices import calc_price
 from openai import AsyncOpenAI
 from pydantic_ai import direct, exceptions, messages
 from pydantic_ai.models import Model, ModelRequestParameters
@@ -23,6 +25,7 @@ from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
+from pydantic_ai.usage import RequestUsage
 
 from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
 from agentsys.llm.pieces import Pieces
@@ -65,7 +68,7 @@ async def _request(
     model: Model[Any], request: ModelRequest, timeout_s: float, told: Callable[[str], None] | None
 ) -> messages.ModelResponse:
     asked = [messages.ModelRequest.user_text_prompt(request.prompt, instructions=request.system)]
-    limits = ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0)
+    limits = _settings(request, timeout_s)
     parameters = _parameters(request)
     if told is None or request.purpose == "act" or request.output_schema is not None:  # nothing a person would read
         return await direct.model_request(model, asked, model_settings=limits, model_request_parameters=parameters)
@@ -86,6 +89,25 @@ def _text_of(event: messages.ModelResponseStreamEvent) -> str:
     if isinstance(event, messages.PartDeltaEvent) and isinstance(event.delta, messages.TextPartDelta):
         return event.delta.content_delta
     return ""
+
+
+def price(prefix: str, name: str, input_tokens: int, output_tokens: int) -> tuple[Decimal, Decimal]:
+    """Dollars for all of the input, and for each token of the output, of a call of this size; 0 if nobody knows."""
+    provider = "openai" if prefix == "openai-chat" else prefix
+    try:
+        whole = calc_price(
+            RequestUsage(input_tokens=input_tokens, output_tokens=output_tokens), name, provider_id=provider
+        )
+    except (LookupError, ValueError):
+        return Decimal(0), Decimal(0)
+    return whole.input_price, whole.output_price / max(1, output_tokens)
+
+
+def _settings(request: ModelRequest, timeout_s: float) -> ModelSettings:
+    made = ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0)
+    if request.max_output_tokens is not None:
+        made["max_tokens"] = request.max_output_tokens
+    return made
 
 
 def _model(prefix: str, name: str) -> Model[Any]:
@@ -208,6 +230,7 @@ def _unavailable(prefix: str, name: str, error: exceptions.ModelAPIError) -> Mod
         f"{prefix}:{name} could not answer now: {_reason(error)}.",
         model=f"{prefix}:{name}",
         retry_after_s=error.retry_after,
+        cost=_may_have_cost(error),
     )
 
 
@@ -215,7 +238,15 @@ def _failed(prefix: str, name: str, error: exceptions.AgentRunError) -> ModelFai
     return ModelFailed(
         f"{prefix}:{name} refused the request: {_reason(error)}. {_advice(prefix, error)}",
         model=f"{prefix}:{name}",
+        cost=_may_have_cost(error),
     )
+
+
+def _may_have_cost(error: exceptions.AgentRunError) -> bool:
+    """Nothing was written for a request that never left, or that the provider answered with an error."""
+    if isinstance(error, exceptions.ModelConnectionError):
+        return error.phase not in ("pool", "connect")
+    return getattr(error, "status_code", None) is None
 
 
 def _advice(prefix: str, error: exceptions.AgentRunError) -> str:

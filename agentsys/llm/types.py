@@ -37,7 +37,8 @@ class ModelRequest:
 
     ``system`` and ``prompt`` are what a language model reads.  ``context`` holds the same facts as data,
     for the offline model; see ``offline.respond`` for the keys that each purpose reads.
-    ``output_schema`` asks for JSON of that shape; without it the output is text.
+    ``output_schema`` asks for JSON of that shape; without it the output is text.  ``max_output_tokens`` is what the
+    provider may write at most; None: as much as it likes.
     """
 
     purpose: Purpose
@@ -46,6 +47,17 @@ class ModelRequest:
     tools: tuple[ToolDef, ...] = ()
     output_schema: dict[str, Any] | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
+    max_output_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEstimate:
+    """What one model call may use at most: dollars for its whole input, and for each token of its output."""
+
+    input_tokens: int
+    max_output_tokens: int
+    input_usd: Decimal = Decimal(0)
+    output_usd: Decimal = Decimal(0)
 
 
 @dataclass(frozen=True, slots=True)

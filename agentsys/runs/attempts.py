@@ -13,7 +13,7 @@ from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, Loo
 from . import dispatch, handlers, leases
 from .delegation import Delegated
 from .leases import Held
-from .store import children, decisions, moves, verdicts
+from .store import children, decisions, expansion, moves, verdicts
 from .store.claims import Claim, Result
 from .store.create import steps_of
 from .store.decisions import Question
@@ -24,7 +24,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
 #: What a handler gives that is no result.
-_Moves = handlers.Expand | handlers.Sleep | Question | Verified | Delegated
+_Moves = handlers.Expand | handlers.Paid | handlers.Sleep | Question | Verified | Delegated
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Attempt:
             if isinstance(outcome, Result):
                 return outcome
             with db.lent():  # away for longer than we persist: the step is tried again, not failed
-                dispatch.wake(_moved(held.claim, outcome))
+                dispatch.wake(_moved(held, outcome))
         except Exception as error:
             self.runtime_s = time.monotonic() - begun
             self.failed(error)
@@ -116,9 +116,12 @@ def _info(claim: Claim) -> AttemptInfo:
     return AttemptInfo(str(claim.claim_token), task, str(claim.run_id), claim.key, claim.tool, claim.attempt)
 
 
-def _moved(claim: Claim, outcome: _Moves) -> Sequence[str]:
+def _moved(held: Held, outcome: _Moves) -> Sequence[str]:
+    claim = held.claim
     if isinstance(outcome, handlers.Expand):
-        return moves.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools))
+        return expansion.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools), held.spending)
+    if isinstance(outcome, handlers.Paid):
+        return expansion.succeed(claim, outcome.result, held.spending)
     if isinstance(outcome, Question):
         decisions.ask(claim, outcome)
         return ()
@@ -158,7 +161,7 @@ def give_back(claim: Claim) -> Sequence[str]:
 
 def _failed(held: Held, error: AgentSysError) -> Sequence[str]:
     try:
-        return moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error)))
+        return moves.fail(held.claim, moves.Fault(error, _reason(held.claim, error), held.spending))
     except (LeaseLost, NotFound):
         logger.info("the failure of step %s came after its lease", held.claim.key)
         return ()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 from django.db import IntegrityError
 
 from agentsys.accounts.models import User
+from agentsys.agents import definition
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, InvalidTransition
 from agentsys.core.ids import uuid7
@@ -17,7 +19,7 @@ from agentsys.core.sanitize import clean
 from . import dispatch, intake, services
 from .models import Run, RunMessage
 from .states import RunStatus, StepKind
-from .store import control, derive, families, messages, quota
+from .store import budgets, control, derive, families, messages, quota
 from .store.change import jsonb
 from .store.derive import Derived
 
@@ -38,19 +40,37 @@ def pause(run: Run, *, user: User | None = None) -> Run:
     return services.get(run.workspace_id, run.pk)
 
 
-def resume(run: Run, *, user: User | None = None) -> Run:
-    """A paused run goes on where it was, and with it the child runs that have paused with it.
+def resume(run: Run, *, limits: Any = None, user: User | None = None) -> Run:
+    """A paused run goes on where it was, with the child runs that have paused with it; so does what waits for a budget
+    that has room again.
+
+    Args:
+        limits: ``{steps, tokens, cost_usd, time_s}``, new values for those that the run has: raised, or lowered to
+            no less than is spent and reserved.
 
     Raises:
-        InvalidTransition: the run is not paused, or its parent is: it goes on with that.
+        InvalidInput: ``errors`` lists what is wrong with the limits, also that the run has no limit of this kind, or
+            that more of it is spent and reserved already.
+        InvalidTransition: the run has ended, or does not wait for anybody to resume it; or its parent is paused: it
+            goes on with that.
     """
+    limits = {} if limits is None else limits
+    if faults := list(definition.limit_faults(limits)):
+        raise InvalidInput("The limits are not valid; see errors.", errors=faults)
     if run.parent_step is not None and Run.objects.filter(children=run.pk, status=RunStatus.PAUSED).exists():
         raise _refused(run, "Its parent run is paused; resume that one.")
-    lanes = control.resume(run.pk, by=services.name_of(user))
-    if lanes is None:
-        raise _refused(run, "The run is not paused.")
-    dispatch.wake([*lanes, *families.follow(run.pk)])
+    came = db.retrying(lambda: budgets.resume(run.pk, limits, by=services.name_of(user)))
+    if not came.moved:
+        raise _not_resumed(run)
+    dispatch.wake([*came.lanes, *families.follow(run.pk)])
     return services.get(run.workspace_id, run.pk)
+
+
+def _not_resumed(run: Run) -> InvalidTransition:
+    run.refresh_from_db(fields=["status", "reason"])
+    if run.reason != "budget":
+        return _refused(run, "The run is not paused.")
+    return _refused(run, "There is no room in its budgets yet: see runs/{id}/budget, and send higher limits.")
 
 
 def retry(run: Run, *, user: User | None = None, idempotency_key: str = "") -> tuple[Run, bool]:
@@ -128,9 +148,14 @@ def make(
 ) -> tuple[Run, bool]:
     """Write the new run and ring for it; ``other`` overrides what it has of its origin (column: value).
 
+    It has the limits that its origin has by now, and has used nothing of them.
+
     Raises:
         NotFound: the origin has left with its history in this moment.
+        InvalidTransition: it would begin with more steps than it may have.
     """
+    if derived.counted > origin.limits.get("steps", math.inf):
+        raise InvalidTransition("The run's limit of steps has no room for those that would run again.", limit="steps")
     values = {**_values(origin), "forked_from_step": derived.first, **other}
     values |= {"created_by_id": user.pk if user else None, "idempotency_key": key or None, "request_digest": digest}
     insert = partial(derive.insert, values, derived, **told)

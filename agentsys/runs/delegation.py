@@ -1,7 +1,9 @@
 """The run that a delegate step starts: made once whatever happens to the step's worker, within what is left.
 
-Its depth and number are bounded by the installation, its deadline is its parent's, and its steps are what its
-parent's limit has left when it starts.
+Its depth and number are bounded by the installation, and its deadline is its parent's.  It has the limits of its own
+agent's version; beside those its steps and its calls count on the budgets of its parent, and of that one's parent, as
+they happen: it may use whatever these have left at that moment, and so may its parent's other steps (2026-11: a share
+set apart when it starts would let children that run side by side wait for each other).
 """
 
 from collections.abc import Mapping
@@ -9,29 +11,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 
 from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.agents.plans import parse_plan
 from agentsys.core import db
-from agentsys.core.errors import (
-    DepthExceeded,
-    InvalidInput,
-    LeaseLost,
-    NotFound,
-    PlanInvalid,
-    StepLimitReached,
-    TooManyChildren,
-)
+from agentsys.core.errors import DepthExceeded, InvalidInput, LeaseLost, NotFound, PlanInvalid, TooManyChildren
 from agentsys.core.ids import uuid7
 
 from . import dispatch, submission
 from .models import Run
-from .pinned import allowed_tools, max_steps, tighter
+from .pinned import allowed_tools, max_steps
 from .states import RunStatus
-from .store import derive, families
+from .store import derive, families, reservations
 from .store.change import jsonb
 from .store.claims import Claim
 from .store.create import NewSteps, planning_step, steps_of
+from .store.derive import Derived
 from .store.sql import SQL
 from .submission import Submission
 
@@ -46,25 +42,33 @@ def start(claim: Claim, request: Submission) -> Delegated:
 
     Raises:
         LeaseLost: the step is no longer ours, or its run stops; nothing was started.
-        DepthExceeded, TooManyChildren, StepLimitReached: nothing is left to delegate with.
+        DepthExceeded, TooManyChildren: nothing is left to delegate with.
+        BudgetExhausted: the budgets above have no room for its first steps; nothing was made.
         NotFound, PlanInvalid, InvalidInput, PayloadTooLarge: nobody can run this.
     """
     if Run.objects.filter(parent_step=claim.id).exists():
         return Delegated()
     submission.check(request)
     parent = Run.objects.select_related("agent_version").get(pk=claim.run_id)
-    limits = _limits_left(claim, parent)
+    _check_left(claim, parent)
     version = current_version(parent, request.agent) if request.agent else parent.agent_version
-    limits = tighter(version.limits, limits)
-    child = derive.anew(_first_steps(request, version, limits))
-    values = _values(parent, version, request, limits)
+    child = derive.anew(_first_steps(request, version))
+    values = {**_values(parent, version, request), "parent_step": claim.id}
     told = {"child_of": str(parent.pk), "step": claim.key}
-    if db.retrying(lambda: derive.insert({**values, "parent_step": claim.id}, child, **told)):
+    if db.retrying(lambda: _insert(values, child, told)):
         dispatch.wake(families.follow(parent.pk) if parent.status == RunStatus.PAUSED else child.lanes())
     return Delegated()
 
 
-def _limits_left(claim: Claim, parent: Run) -> dict[str, float]:
+def _insert(values: Mapping[str, Any], child: Derived, told: Mapping[str, Any]) -> Run | None:
+    with transaction.atomic():
+        made = derive.insert(values, child, **told)
+        if made is not None:
+            reservations.charge_steps(made.pk, child.counted, above_only=True)
+    return made
+
+
+def _check_left(claim: Claim, parent: Run) -> None:
     if parent.depth >= settings.RUN_MAX_DEPTH:
         raise DepthExceeded(depth=parent.depth)
     (used,) = db.rows(SQL["delegation_used"], run_id=parent.pk, step_id=claim.id, token=claim.claim_token)
@@ -72,12 +76,6 @@ def _limits_left(claim: Claim, parent: Run) -> dict[str, float]:
         raise LeaseLost(step=claim.key, attempt=claim.attempt)
     if used["children"] > settings.RUN_MAX_CHILDREN:
         raise TooManyChildren(f"A run may delegate {settings.RUN_MAX_CHILDREN} times.")
-    limits = {name: value for name, value in parent.limits.items() if name != "time_s"}  # the deadline says that
-    if "steps" in limits:
-        limits["steps"] -= used["steps"]
-        if limits["steps"] < 1:
-            raise StepLimitReached(limit=parent.limits["steps"])
-    return limits
 
 
 def current_version(parent: Run, slug: str) -> AgentVersion:
@@ -88,16 +86,16 @@ def current_version(parent: Run, slug: str) -> AgentVersion:
     return found.current_version
 
 
-def _first_steps(request: Submission, version: AgentVersion, limits: Mapping[str, float]) -> NewSteps:
+def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
     if request.plan is not None:
         tools = allowed_tools(version)
-        return steps_of(parse_plan(request.plan, tools=tools, max_steps=max_steps(limits)), tools)
+        return steps_of(parse_plan(request.plan, tools=tools, max_steps=max_steps(version.limits)), tools)
     if version.mode == Mode.FIXED:
         raise PlanInvalid("This agent runs only fixed plans; delegate a plan to it.", errors=[])
     return planning_step()
 
 
-def _values(parent: Run, version: AgentVersion, request: Submission, limits: Mapping[str, float]) -> dict[str, Any]:
+def _values(parent: Run, version: AgentVersion, request: Submission) -> dict[str, Any]:
     return {
         "id": uuid7(),
         "workspace_id": parent.workspace_id,
@@ -113,12 +111,12 @@ def _values(parent: Run, version: AgentVersion, request: Submission, limits: Map
         "output_schema": jsonb(version.output_schema),
         "effects": "live",
         "labels": jsonb({}),
-        "limits": jsonb(dict(limits)),
+        "limits": jsonb(version.limits),
         "priority": parent.priority,
         "idempotency_key": None,
         "request_digest": "",
         "deadline_at": parent.deadline_at,
-        "deadline_s": limits.get("time_s"),
+        "deadline_s": None,
     }
 
 

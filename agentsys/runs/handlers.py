@@ -24,6 +24,7 @@ from agentsys.tools.registry import ToolSpec
 from . import asking, delegation, dispatch, files, loops, planned, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
+from .metering import Meter
 from .models import Run
 from .pinned import allowed_tools, max_fan_out, max_steps, model_of
 from .recorded import RECORDED
@@ -45,6 +46,13 @@ class Expand:
 
 
 @dataclass(frozen=True, slots=True)
+class Paid:
+    """A result whose model calls hold reservations: they are settled with its record."""
+
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     """The step goes on at a time."""
 
@@ -52,7 +60,7 @@ class Sleep:
     delay_s: float | None = None
 
 
-Outcome = Result | Expand | Sleep | Question | Verified | Delegated
+Outcome = Result | Expand | Paid | Sleep | Question | Verified | Delegated
 
 
 def tool(held: Held) -> Outcome:
@@ -132,10 +140,12 @@ def plan(held: Held) -> Outcome:
         files=names,
         messages=[one.text for one in told],
         instructions=version.instructions,
-        max_steps=max_steps(run.limits) - (len(so_far.taken) if so_far else 0),
+        # What the run's own limit has no room for is kept, see expansion.expand.
+        max_steps=max_steps({}) - (len(so_far.taken) if so_far else 0),
         max_fan_out=max_fan_out(version),
         timeout_s=settings.MODEL_TIMEOUT_S,
         progress=so_far,
+        ask=Meter(held).ask,
     )
     if so_far is not None:
         with db.lent():
@@ -151,6 +161,7 @@ def answering(held: Held) -> Outcome:
     objective = rendered(claim.run_id, claim.objective) or run.goal
     told = messages.read(claim)
     db.release()
+    meter = Meter(held)
     output, usage = answer.make_answer(
         objective,
         model=model_of(run),
@@ -160,8 +171,10 @@ def answering(held: Held) -> Outcome:
         output_schema=run.output_schema,
         timeout_s=settings.MODEL_TIMEOUT_S,
         told=_shown(claim),
+        ask=meter.ask,
     )
-    return Result(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
+    result = Result(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
+    return Paid(result) if meter.holds else result
 
 
 def _shown(claim: Claim) -> Callable[[str], None]:

@@ -1,6 +1,5 @@
 """From a checked submission to a run as the tables take it: its agent's version, its plan, its limits."""
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any
 from uuid import UUID
@@ -92,7 +91,6 @@ def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
 
 
 def _values(request: Submission, version: AgentVersion) -> dict[str, Any]:
-    limits = tighter(version.limits, request.limits)
     return {
         "id": uuid7(),
         "goal": request.goal,
@@ -101,16 +99,11 @@ def _values(request: Submission, version: AgentVersion) -> dict[str, Any]:
         "model": request.model,
         "output_schema": version.output_schema if request.output_schema is None else request.output_schema,
         "labels": dict(request.labels),
-        "limits": limits,
+        "limits": tighter(version.limits, request.limits),
         "priority": request.priority,
         "start_at": request.start_at,
-        "deadline_s": _soonest(request.deadline_s, limits.get("time_s")),
+        "deadline_s": request.deadline_s,
     }
-
-
-def _soonest(*seconds: float | None) -> float | None:
-    least = min((s for s in seconds if s is not None), default=math.inf)
-    return None if math.isinf(least) else float(least)
 
 
 def check_key(key: str) -> None:

@@ -21,6 +21,7 @@ from agentsys.tools.context import ToolContext
 from . import dispatch
 from .store import claims, moves
 from .store.claims import Claim
+from .store.reservations import Spending
 
 logger = logging.getLogger(__name__)
 #: A handler gets this long past its step's time to come back by itself.
@@ -41,7 +42,7 @@ class Held:
     ``cancelled`` (with its time) are set by the heartbeat and read by the thread, ``stop`` ends a call that
     waits on the event loop; ``gate_open`` says that an unsafe call may
     have started, ``done`` that the work is over and only its record is missing: that may take longer than
-    the step had, while PostgreSQL is away.
+    the step had, while PostgreSQL is away; ``spending`` is what its model calls have used, None before any.
     """
 
     claim: Claim
@@ -54,6 +55,7 @@ class Held:
     gate_open: bool = False
     done: bool = False
     context: ToolContext | None = None
+    spending: Spending | None = None
 
     def begin(self) -> None:
         """Its time runs from now."""

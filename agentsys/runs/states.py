@@ -57,6 +57,14 @@ class ApprovalKind(TextChoices):
     INPUT = "input"
 
 
+class BudgetKind(TextChoices):
+    """What a budget counts; costs are in millionths of a dollar."""
+
+    STEPS = "steps"
+    TOKENS = "tokens"
+    COST = "cost_micros"
+
+
 class Decision(TextChoices):
     """How a question to a person ended; the last two without one."""
 
@@ -74,6 +82,9 @@ RUN_PAUSABLE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 STEP_FINAL = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 #: A run with a step in one of these moves by itself.
 STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStatus.SLEEPING)
+
+#: Kinds whose steps ask a model: their attempts may hold reservations.
+MODEL_KINDS = (StepKind.PLAN, StepKind.ACT, StepKind.ANSWER, StepKind.CHAT)
 
 STEP_MOVES: dict[str, frozenset[str]] = {
     "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),

@@ -105,7 +105,7 @@ def test_a_wrong_change_changes_nothing(author: Any, clerk: str, problem: Any, b
         ({"limits": {"steps": 0}}, [("limits.steps", "bad_value")]),
         ({"limits": {"steps": 1.5}}, [("limits.steps", "type")]),
         ({"limits": {"time_s": True}}, [("limits.time_s", "type")]),
-        ({"limits": {"tokens": 5}}, [("limits.tokens", "unavailable")]),
+        ({"limits": {"tokens": 0.5}}, [("limits.tokens", "type")]),
         ({"limits": {"money": 5}}, [("limits.money", "unknown_field")]),
         ({"color": "red", "name": 5}, [("name", "type"), ("color", "unknown_field")]),
     ],

@@ -28,6 +28,7 @@ BODIES = {
     "auth/logout": ("refresh",),
     "runs/{run}/steps/a/resolve": ("outcome", "result"),
     "runs/{run}/messages": ("text",),
+    "runs/{run}/resume": ("limits",),
     "runs/{run}/fork": ("from_step", "input", "model", "arguments", "effects"),
 }  # fmt: skip
 LISTS = (

@@ -15,6 +15,8 @@ MOVES_SQL = "agentsys/runs/sql/moves.sql"
 SWEEPS = "agentsys/runs/sql/sweeps.sql"
 APPROVALS = "agentsys/runs/sql/approvals.sql"
 MOVES = "agentsys/runs/store/moves.py"
+EXPANSION = "agentsys/runs/store/expansion.py"
+RESERVATIONS, BUDGETS_SQL = "agentsys/runs/store/reservations.py", "agentsys/runs/sql/budgets.sql"
 LEASES = "agentsys/runs/leases.py"
 
 _RUNS = "tests/runs/"
@@ -170,8 +172,25 @@ MUTANTS = (
     ),
     Mutant(
         "what wakes in a paused run is held back",
-        ((SWEEPS, "AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'paused'", "AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'gone'"),),
+        ((SWEEPS, "AND (r.status = 'paused' OR r.held_at", "AND (r.status = 'gone' OR r.held_at"),),
         (f"{_RUNS}test_pause.py",),
+    ),
+    # --- Budgets -----------------------------------------------------------------------------------------------
+    Mutant(
+        "a call is made only where there is room",
+        ((BUDGETS_SQL, "WHERE b.id = room.id AND fit.output >= %(least)s::bigint", "WHERE b.id = room.id"),),
+        (f"{_RUNS}test_budgets.py",),
+    ),
+    Mutant(
+        "the fence of a reservation is the claim",
+        ((BUDGETS_SQL, "SELECT 1 FROM runs_step WHERE id = %(step_id)s AND claim_token = %(token)s::uuid AND status = 'running' FOR SHARE",
+          "SELECT 1 FROM runs_step WHERE id = %(step_id)s AND %(token)s::uuid IS NOT NULL FOR SHARE"),),
+        (f"{_RUNS}test_budgets.py",),
+    ),
+    Mutant(
+        "a plan finds room for all of its steps or for none",
+        ((BUDGETS_SQL, "SELECT bool_and(spent + %(steps)s::int <= lim) AS fits FROM mine", "SELECT true AS fits FROM mine"),),
+        (f"{_RUNS}test_limits.py",),
     ),
     # --- Run control -------------------------------------------------------------------------------------------
     Mutant(
@@ -181,7 +200,7 @@ MUTANTS = (
     ),
     Mutant(
         "a plan made in a run that stops adds no steps",
-        ((MOVES, "            if change.run[\"status\"] != RunStatus.CANCELLING:\n                replan", "            if True:\n                replan"),),
+        ((EXPANSION, "goes_on = change.run[\"status\"] != RunStatus.CANCELLING", "goes_on = True"),),
         (f"{_RUNS}test_cancel.py", f"{_RUNS}test_planning.py"),
     ),
     Mutant(

@@ -5,7 +5,7 @@ from django.db import OperationalError, connection, transaction
 
 from agentsys.core.errors import LeaseLost, ToolFailed, ToolUnavailable
 from agentsys.runs import handlers
-from agentsys.runs.store import moves
+from agentsys.runs.store import expansion, moves
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from agentsys.runs.store.create import planning_step
@@ -97,7 +97,7 @@ MOVES = {
     "retry": (lambda one: moves.fail(one, moves.Fault(ToolUnavailable("x"), "tool")), "step.retrying a"),
     "fail": (lambda one: moves.fail(one, moves.Fault(ToolFailed("x"), "tool")), "run.failed"),
     "sleep": (lambda one: moves.sleep(one, delay_s=0), "step.sleeping a"),
-    "expand": (lambda one: moves.expand(one, Result(1), planning_step()), "plan.revised"),
+    "expand": (lambda one: expansion.expand(one, Result(1), planning_step()), "plan.revised"),
 }
 
 

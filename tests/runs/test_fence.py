@@ -7,7 +7,7 @@ from django.db import transaction
 
 from agentsys.core.errors import LeaseLost, ToolFailed, ToolUnavailable
 from agentsys.runs import files, handlers
-from agentsys.runs.store import claims, moves, sweeps
+from agentsys.runs.store import claims, expansion, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from agentsys.runs.store.create import planning_step
@@ -43,7 +43,7 @@ STALE_WRITES = {
     "fail for good": lambda one: moves.fail(one, moves.Fault(ToolFailed("late"), "tool")),
     "fail and retry": lambda one: moves.fail(one, moves.Fault(ToolUnavailable("late"), "tool")),
     "sleep": lambda one: moves.sleep(one, delay_s=0),
-    "expand": lambda one: moves.expand(one, Result("late"), planning_step()),
+    "expand": lambda one: expansion.expand(one, Result("late"), planning_step()),
     "write a file": lambda one: files.StepFiles(one).write("late.txt", "late"),
 }
 

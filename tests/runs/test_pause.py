@@ -8,7 +8,7 @@ import pytest
 from agentsys.core.errors import InvalidTransition, NotFound, ToolFailed, ToolUnavailable
 from agentsys.runs import control, handlers, leases, services
 from agentsys.runs.models import Run
-from agentsys.runs.store import claims, moves, sweeps
+from agentsys.runs.store import claims, expansion, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from agentsys.runs.store.create import steps_of
@@ -294,7 +294,7 @@ def _go_on(held):
     """Execute a claim as the engine does."""
     kept = leases.hold(held)
     outcome = handlers.HANDLERS[held.kind](kept)
-    assert list(moves.expand(held, outcome.result, steps_of(outcome.plan, outcome.tools))) == []
+    assert list(expansion.expand(held, outcome.result, steps_of(outcome.plan, outcome.tools))) == []
     leases.drop(kept)
 
 

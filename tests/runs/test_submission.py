@@ -50,10 +50,10 @@ def test_everything_that_was_asked_for_is_in_the_run(agent, make_user):
     assert (statuses(run), events(run)) == ({"a": "ready", "b": "blocked"}, ["run.queued"])
 
 
-def test_the_soonest_of_deadline_and_time_limit_holds(agent):
+def test_a_deadline_ends_a_run_and_a_time_limit_does_not(agent):
     for fields, seconds in (
-        ({"deadline_s": 50, "limits": {"time_s": 9}}, 9),
-        ({"limits": {"time_s": 7}}, 7),
+        ({"deadline_s": 50, "limits": {"time_s": 9}}, 50),
+        ({"limits": {"time_s": 7}}, None),
         ({}, None),
     ):
         run, _ = send(agent, **fields)

@@ -21,7 +21,7 @@ ACTIONS, AT_ONCE = 150, 20
 SOMETIMES = (
     "fenced", "already", "reaped", "crashed", "frozen", "lost bell", "unknown commit", "before a commit",
     "after a statement", "late decision", "resolved", "clock jumped", "poison", "replanned",
-    "superseded", "refused: too_many_plans",
+    "superseded", "refused: too_many_plans", "parked", "raised", "held", "kept",
 )  # fmt: skip
 
 TRACE: list[str] = []

@@ -1,17 +1,20 @@
 """A worker whose every move is one action: it may die, freeze or be late between any two of them."""
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from agentsys.agents.plans import parse_plan
-from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, NotFound
+from agentsys.core.errors import AgentSysError, BudgetExhausted, GoalNotPlannable, LeaseLost, NotFound
+from agentsys.llm.types import CallEstimate, Usage
 from agentsys.runs import asking, handlers, planned
 from agentsys.runs.leases import Held
-from agentsys.runs.models import Run
-from agentsys.runs.store import claims, complete, decisions, messages, moves
+from agentsys.runs.models import Run, Step
+from agentsys.runs.store import claims, complete, decisions, expansion, messages, moves, reservations
 from agentsys.runs.store.claims import Claim, Result
 from agentsys.runs.store.create import NewSteps, steps_of
 from agentsys.runs.store.decisions import Question
+from agentsys.runs.store.reservations import Spending
 from agentsys.tools import registry
 from tests.simulation import plans
 from tests.support.rows import sql
@@ -30,6 +33,7 @@ class Job:
     begun: bool = False
     result: Result | None = None
     plan: NewSteps | None = None
+    spending: Spending | None = None
 
 
 class Worker:
@@ -57,6 +61,9 @@ class Worker:
         claim = job.claim
         if claim.kind == "plan":
             self._plan(job)
+            return
+        if claim.kind == "answer":
+            self._ask_model(job)
             return
         if claim.kind != "tool":
             self._moved(job, handlers.HANDLERS[claim.kind](Held(claim)))
@@ -88,12 +95,34 @@ class Worker:
         if (job := self._next(lambda job: job.plan is not None)) is None or job.plan is None:
             return
         try:
-            moves.expand(job.claim, Result({}), job.plan)
+            expansion.expand(job.claim, Result({}), job.plan)
         except LeaseLost as error:
             self._lost(job, error)
             return
         self.jobs.remove(job)
         self.world.seen["replanned"] += 1
+        self.world.seen["kept"] += Step.objects.filter(pk=job.claim.id, status="waiting").exists()
+
+    def _ask_model(self, job: Job) -> None:
+        """Room is reserved for the call, or the step waits for it."""
+        job.spending = Spending()
+        estimate = CallEstimate(200, 300, Decimal("0.0002"), Decimal("0.000001"))
+        try:
+            reservations.reserve(job.claim, estimate, job.spending)
+        except BudgetExhausted:
+            self.world.seen["parked"] += 1
+            raise
+        job.spending.unsure = job.spending.reserved
+        job.begun = True
+
+    def _answered(self, job: Job) -> Result:
+        """With what the call used: sometimes more than was reserved, sometimes nobody says."""
+        tokens = (self.world.rng.randint(0, 400), self.world.rng.randint(0, 300))
+        usage = Usage(*tokens, Decimal(sum(tokens)) / 1_000_000, 1)
+        if job.spending is not None:
+            job.spending.reported = job.spending.present = usage
+            job.spending.unsure = job.spending.reserved and self.world.rng.random() < 0.1
+        return Result({"of": job.claim.key}, usage)
 
     def _moved(self, job: Job, outcome: Any) -> None:
         if isinstance(outcome, Result):
@@ -110,7 +139,7 @@ class Worker:
         if (job := self._next(lambda job: job.begun and job.result is None and job.plan is None)) is None:
             return
         if self.world.rng.random() < 0.7:
-            job.result = Result({"of": job.claim.key})
+            job.result = self._answered(job) if job.claim.kind == "answer" else Result({"of": job.claim.key})
         else:
             error = self.world.fail()
             if error.data.get("sent") is False:  # its word that the call was not made
@@ -120,6 +149,9 @@ class Worker:
     def record(self, *, go_on: int | None = None) -> None:
         """Whatever has come back is recorded together, with claims of what follows."""
         done = [job for job in self.jobs if job.result is not None and job.claim.lane == self._lane()]
+        for job in [job for job in done if job.spending is not None and job.spending.reserved]:
+            done.remove(job)
+            self._record_paid(job, job.result or Result(None))
         if not done:
             return
         given = [(job.claim, job.result or Result(None)) for job in done]
@@ -127,6 +159,16 @@ class Worker:
         outcomes = complete.complete_all(given, claim_next=claim_next)
         for job in done:
             self._recorded(job, outcomes[job.claim.claim_token])
+
+    def _record_paid(self, job: Job, result: Result) -> None:
+        """By itself, with what it has spent."""
+        try:
+            expansion.succeed(job.claim, result, job.spending)
+        except LeaseLost as error:
+            self._lost(job, error)
+            return
+        self.jobs.remove(job)
+        self.recorded.append((job.claim, result))
 
     def _recorded(self, job: Job, outcome: complete.Outcome) -> None:
         if isinstance(outcome, LeaseLost):
@@ -194,7 +236,7 @@ class Worker:
     def _fail(self, job: Job, error: Any) -> None:
         self.jobs.remove(job)
         try:
-            moves.fail(job.claim, moves.Fault(error, "tool"))
+            moves.fail(job.claim, moves.Fault(error, "tool", job.spending))
         except (LeaseLost, NotFound) as lost:
             self.world.seen["fenced"] += isinstance(lost, LeaseLost)
 

@@ -5,7 +5,7 @@ freeze and come back; sweepers sweep; clocks jump; connections die.  A seed draw
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -22,7 +22,7 @@ from agentsys.core.errors import (
     ToolRateLimited,
     ToolUnavailable,
 )
-from agentsys.runs import approvals, control, services
+from agentsys.runs import approvals, budgets, control, services
 from agentsys.runs.models import Approval, Run, Step
 from agentsys.runs.states import Lane
 from agentsys.runs.store import moves, sweeps
@@ -70,7 +70,8 @@ class World:
     def submit(self) -> None:
         if len(self.runs) < MAX_RUNS:
             plan, priority = plans.draw(self.rng), self.rng.randint(-10, 10)
-            request = Submission(agent=self.agent, goal="do", plan=plan, priority=priority)
+            limits = plans.limits(self.rng, len(plan["steps"]))
+            request = Submission(agent=self.agent, goal="do", plan=plan, priority=priority, limits=limits)
             key = f"run-{len(self.runs)}"
             for _ in range(2):  # a client that saw an error asks again, with its key
                 with suppress(OperationalError):
@@ -93,6 +94,17 @@ class World:
     def replan(self) -> None:
         """Somebody wants another plan."""
         self._on_run(lambda run: control.message(run, "Otherwise.", replan=True))
+
+    def raise_limits(self) -> None:
+        """Of a run, whether it waits for that or not."""
+        if self.runs:
+            run = Run.objects.get(pk=self.rng.choice(self.runs).pk)
+            control.resume(run, limits=_raised(run.limits, 2))
+            self.seen["raised"] += 1
+
+    def limit_workspace(self) -> None:
+        tokens = self.rng.choice((None, 300, 1_000, 5_000))
+        budgets.set_limits(self.workspace.pk, None, {"tokens": tokens})
 
     def retry(self) -> None:
         if self.runs and len(self.runs) < MAX_RUNS:
@@ -183,6 +195,7 @@ class World:
     def wake(self) -> None:
         sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
         sweeps.wake_sleepers()
+        sweeps.mind_budgets()
         self.seen["lost bell"] += bool(sweeps.due_lanes(older_than_s=0))
 
     def expire_questions(self) -> None:
@@ -200,6 +213,17 @@ class World:
         """A day passes for every lease, timer and question at once."""
         sql("UPDATE runs_step SET lease_expires_at = lease_expires_at - interval '1 day' WHERE status = 'running'")
         self.seen["clock jumped"] += 1
+
+    def time_up(self) -> None:
+        """The time of a run is used up, if it has a limit and has started."""
+        if self.runs:
+            sql(
+                "UPDATE runs_run SET started_at = started_at - interval '1 hour',"
+                " time_up_at = time_up_at - interval '1 hour' WHERE id = %s AND finished_at IS NULL",
+                self.rng.choice(self.runs).pk,
+            )
+            sweeps.mind_budgets()
+            self.seen["held"] += Run.objects.exclude(held_at=None).exists()
 
     def deadline(self) -> None:
         if self.runs and self.rng.random() < 0.3:
@@ -237,6 +261,10 @@ class World:
         for approval in Approval.objects.filter(decision=""):
             with suppress(InvalidTransition, ApprovalExpired):  # a denial before has ended the run, or it was too late
                 self._decide(approvals.get(self.workspace.pk, approval.pk))
+        budgets.set_limits(self.workspace.pk, None, {"tokens": None})
+        for run in Run.objects.filter(workspace=self.workspace, finished_at=None).exclude(status="cancelling"):
+            if run.reason == "budget":
+                control.resume(run, limits=_raised(run.limits, 10))
         for lane in (Lane.MODEL, Lane.COMPUTE, Lane.SYSTEM):
             self.workers[0].drain(lane)
 
@@ -257,8 +285,14 @@ class World:
         moves.give_back(one.id, one.run_id, one.claim_token, why="released")
 
 
+def _raised(limits: Mapping[str, float], times: int) -> dict[str, float]:
+    most = {"steps": 1_000, "time_s": 31_536_000}
+    return {name: min(value * times, most.get(name, value * times)) for name, value in limits.items()}
+
+
 _WEIGHTS = {
     "submit": 6, "claim": 14, "begin": 14, "end": 14, "record": 12, "record_again": 2, "beat": 3, "release": 1,
     "crash": 2, "freeze": 3, "reap": 5, "wake": 5, "decide": 5, "resolve": 3, "expire_questions": 1, "clock_jumps": 1,
     "deadline": 1, "cancel": 1, "replan": 3, "plan": 6, "pause": 2, "resume": 3, "retry": 2, "repair": 0,
+    "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
 }  # fmt: skip

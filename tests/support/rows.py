@@ -18,6 +18,8 @@ _TABLES = (
     "runs_runfile",
     "runs_approval",
     "runs_message",
+    "runs_budget",
+    "runs_reservation",
 )
 
 

@@ -24,6 +24,7 @@ from agentsys.runs.models import Run
 from agentsys.runs.states import RUN_FINAL, RUN_PAUSABLE, RunStatus
 
 from .base import ReadOnlyAdmin, as_uuid
+from .run_limits import LimitsForm
 
 MAX_AT_ONCE = 100
 
@@ -96,17 +97,32 @@ ACTS: Mapping[str, Act] = {
 }
 
 
+#: The one that asks for more than a yes.
+RAISE = Act(
+    title="Change the limits of",
+    explained="What is spent stays spent, so no limit can be lower than that. What waits for a budget goes on where"
+    " there is room again.",
+    done="The run has its new limits.",
+    fits=lambda run: bool(run.limits) and run.status not in (*RUN_FINAL, RunStatus.CANCELLING),
+    do=lambda run, user, _: control.resume(run, user=user),
+)
+LIMITS = "limits"
+
+
 def _permit(name: str) -> str:
     return ACTS[name].permit or f"runs.{name}"
 
 
 def buttons(request: HttpRequest, run: Run) -> list[tuple[str, Act]]:
     """(name, act) of what this person may do to the run as it is."""
-    return [
+    found = [
         (name, act)
         for name, act in ACTS.items()
         if act.fits(run) and access.may(request, _permit(name), run.workspace_id)
     ]
+    if RAISE.fits(run) and access.may(request, "runs.resume", run.workspace_id):
+        found.append((LIMITS, RAISE))
+    return found
 
 
 def _bulk(name: str, act: Act) -> Callable[["ControlledAdmin", HttpRequest, QuerySet[Run]], None]:
@@ -126,7 +142,26 @@ class ControlledAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.act_view)
         own = [path(f"<uuid:run_id>/{name}/", view, {"name": name}, name=f"runs_run_{name}") for name in ACTS]
+        limits = self.admin_site.admin_view(self.limits_view)
+        own.append(path(f"<uuid:run_id>/{LIMITS}/", limits, name=f"runs_run_{LIMITS}"))
         return own + super().get_urls()
+
+    def limits_view(self, request: HttpRequest, run_id: UUID) -> HttpResponse:
+        """GET asks for new limits, POST sets them through the service."""
+        run = self.run_or_404(request, run_id)
+        user = access.require(request, "runs.resume", run.workspace_id)
+        form = LimitsForm(run, request.POST if request.method == "POST" else None)
+        if request.method != "POST" or not form.is_valid():
+            question = {**self._question(request, run, RAISE), "form": form}
+            return TemplateResponse(request, "dashboard/confirm.html", question, status=422 if form.is_bound else 200)
+        try:
+            control.resume(run, limits=form.limits(), user=user)
+        except AgentSysError as error:
+            messages.error(request, error.message)
+        else:
+            self.log_change(request, run, f"Limits: {form.limits()}.")
+            messages.success(request, RAISE.done)
+        return redirect(links.to_run(run.pk))
 
     def act_view(self, request: HttpRequest, run_id: UUID, name: str) -> HttpResponse:
         """GET asks once more, POST acts through the service."""

@@ -11,6 +11,7 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from agentsys.dashboard import links, text
+from agentsys.runs import budgets
 from agentsys.runs.models import Approval, Attempt, Event, Run, RunFile, Step
 from agentsys.runs.states import RUN_FINAL, STEP_FINAL, ApprovalKind, StepStatus
 
@@ -35,7 +36,7 @@ def steps_of(run_id: UUID) -> list[Step]:
 
 
 def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool, may_decide: bool) -> dict[str, Any]:
-    """What changes while the run goes on.  Five queries (six if a person is asked), whatever the run's size."""
+    """What changes while the run goes on.  Six queries (seven if a person is asked), whatever the run's size."""
     steps, now = steps_of(run.pk), timezone.now()
     final = run.status in RUN_FINAL
     return {
@@ -45,12 +46,14 @@ def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool, m
         "goal": text.block(run.goal, MAX_GOAL_CHARS),
         "labels": [(text.clip(k, 80), text.clip(v, 200)) for k, v in list(run.labels.items())[:MAX_LABELS]],
         "facts": _facts(run, steps, now),
+        "budgets": budgets_of(run),
         "elapsed_s": None if final or not run.started_at else (now - run.started_at).total_seconds(),
         "error": _error(run.error),
         "result": text.pretty(run.result) if run.status == "succeeded" else "",
         "buttons": [{"url": links.to_run_part(run.pk, name), "act": act} for name, act in buttons],
         "may_resolve": may_resolve,
         "may_decide": may_decide,
+        "unfunded": [step for step in steps if (step.status, step.reason) == (StepStatus.WAITING, "budget")][:3],
         "undecided": [step for step in steps if _is_undecided(step)],
         "questions": _questions(run, steps),
         "plan": plan_view.of(steps),
@@ -93,6 +96,26 @@ def _facts(run: Run, steps: Sequence[Step], now: datetime) -> list[tuple[str, st
         ("Submitted by", text.clip(run.created_by or "", 60)),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def budgets_of(run: Run) -> list[dict[str, str]]:
+    """Every budget that the run counts on, in words."""
+    whose = {"run": "this run", "parent": "a run above it", "workspace": "the workspace"}
+    return [
+        {
+            "name": line.kind.replace("_usd", "").replace("time_s", "time"),
+            "whose": whose.get(line.scope) or f"agent {line.agent}",
+            **{name: _amount(line.kind, getattr(line, name)) for name in ("limit", "spent", "reserved", "over")},
+            "percent": f"{100 * line.spent / line.limit:.0f} %" if line.limit else "",
+        }
+        for line in budgets.of_run(run)
+    ]
+
+
+def _amount(kind: str, value: float) -> str:
+    if kind == "time_s":
+        return text.duration(value)
+    return f"$ {value:,.4f}" if kind == "cost_usd" else f"{value:,.0f}"
 
 
 def _error(error: Any) -> dict[str, str] | None:

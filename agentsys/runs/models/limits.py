@@ -8,7 +8,8 @@ from django.db.models.functions import Now
 from agentsys.accounts.models import Workspace
 from agentsys.core.ids import uuid7
 
-from ..states import ApprovalKind, Decision, Lane
+from ..states import ApprovalKind, BudgetKind, Decision, Lane
+from .rules import rule
 from .run import Run
 from .step import Step
 
@@ -65,38 +66,65 @@ class Approval(models.Model):
 
 
 class Budget(models.Model):
-    """A limit of one kind for a workspace, an agent or a run; the row is the lock."""
+    """A limit of one kind for a workspace, an agent or a run; the row is the lock.
 
-    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+")
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, related_name="budgets")
+    ``spent`` and ``reserved`` are in the unit of ``kind``.  Of tokens and cost, ``spent`` is ``folded`` and what its
+    reservations have settled, ``reserved`` what they hold.  Of steps, ``spent`` counts those of the run and of the
+    runs below it that it waits for: open or done, not those that were dropped; nothing is reserved.
+    ``over`` is what calls have used beyond the limit: known only when they were over, and never a part of ``spent``.
+    """
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", db_index=False)
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, null=True, related_name="budgets", db_constraint=False)
     agent = models.ForeignKey("agents.Agent", on_delete=models.CASCADE, null=True, related_name="+")
-    kind = models.CharField(max_length=16)  # steps, tokens, cost_micros
+    kind = models.CharField(max_length=16, choices=BudgetKind)
     lim = models.BigIntegerField()
     spent = models.BigIntegerField(default=0)
     reserved = models.BigIntegerField(default=0)
+    folded = models.BigIntegerField(default=0, db_default=0)
+    over = models.BigIntegerField(default=0, db_default=0)
+    warned = models.BooleanField(default=False, db_default=False)  # of four fifths of it; once
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
                 fields=["workspace", "run", "agent", "kind"], name="budget_once", nulls_distinct=False
             ),
-            models.CheckConstraint(condition=Q(spent__gte=0, reserved__gte=0), name="budget_never_negative"),
+            rule("budget_never_negative", "spent >= 0 AND reserved >= 0 AND folded >= 0 AND over >= 0"),
+            rule("budget_within_limit", "spent + reserved <= lim"),
+            rule("budget_of_one", "(run_id IS NULL OR agent_id IS NULL) AND (kind <> 'steps' OR run_id IS NOT NULL)"),
+            rule("budget_kind_known", "kind IN ('steps', 'tokens', 'cost_micros')"),
         ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
 
 
 class Reservation(models.Model):
-    """What one attempt holds of a budget until it is settled."""
+    """What one attempt holds of a budget (``amount``), and what it has spent of it (``settled``).
 
-    budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="+")
-    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="reservations")
+    Kept when it is settled, so that a budget can be checked; those of agents and workspaces are folded into
+    their budget after a day.  The run and the step are named, not tied: either may be gone before the budget is.
+    """
+
+    budget = models.ForeignKey(
+        Budget, on_delete=models.CASCADE, related_name="reservations", db_constraint=False, db_index=False
+    )
+    run_id = models.UUIDField()
+    step_id = models.BigIntegerField()
     claim_token = models.UUIDField()
     amount = models.BigIntegerField()
+    settled = models.BigIntegerField(default=0)
+    at = models.DateTimeField(db_default=Now())
+    settled_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["budget", "claim_token"], name="reservation_once"),
-            models.CheckConstraint(condition=Q(amount__gte=0), name="reservation_never_negative"),
+            models.UniqueConstraint(fields=["claim_token", "budget"], name="reservation_once"),
+            rule("reservation_never_negative", "amount >= 0 AND settled >= 0"),
+            rule("reservation_settled_holds_nothing", "settled_at IS NULL OR amount = 0"),
         ]
+        indexes = [models.Index(fields=["budget", "settled_at"], name="reservation_of_budget")]
 
 
 class SubmissionQuota(models.Model):

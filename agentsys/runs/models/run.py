@@ -67,6 +67,8 @@ class Run(models.Model):
     request_digest = models.CharField(max_length=64, blank=True)
     start_at = models.DateTimeField(null=True)
     deadline_at = models.DateTimeField(null=True)
+    time_up_at = models.DateTimeField(null=True)  # limits.time_s is used up then, or later if it started later
+    held_at = models.DateTimeField(null=True)  # since then it is used up, and nothing starts
     cancel_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True)
@@ -92,6 +94,14 @@ class Run(models.Model):
             models.Index(fields=["status", "workspace", "id"], name="run_list_by_status"),
             GinIndex(fields=["labels"], opclasses=["jsonb_path_ops"], name="run_list_by_label"),
             models.Index(fields=["deadline_at"], name="run_deadlines", condition=Q(finished_at__isnull=True)),
+            models.Index(
+                fields=["time_up_at"],
+                name="run_timed",
+                condition=Q(finished_at__isnull=True, time_up_at__isnull=False, held_at__isnull=True),
+            ),
+            models.Index(
+                fields=["held_at"], name="run_held", condition=Q(finished_at__isnull=True, held_at__isnull=False)
+            ),
             models.Index(fields=["created_at"], name="run_live", condition=Q(finished_at__isnull=True)),
             models.Index(
                 fields=["parent_step"],

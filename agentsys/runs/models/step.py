@@ -50,6 +50,7 @@ class Step(models.Model):
     claimed_at = models.DateTimeField(null=True)
     effect_started_at = models.DateTimeField(null=True)
 
+    kept = models.JSONField(null=True)  # waiting(budget): the steps that it has planned and that find no room
     output = StoredJSON(null=True)
     error = models.JSONField(null=True)
     usage = models.JSONField(null=True)

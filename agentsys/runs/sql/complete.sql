@@ -6,6 +6,7 @@
 -- the edges (whoever adds steps raises it).  A step that ends its run comes alone ("last" guards the result that
 -- the caller computed); of any other run more steps are open than are given, whatever is fenced of these.  A step
 -- that is missing from the answer: its guards failed, see completion_state.
+-- A step completes in a run that waits only where the run's time is used up (held): nothing starts there.
 -- LIMIT tells the planner how few there are; LATERAL and the arrays keep it to the indexes, also where a plan made
 -- for small tables meets large ones.
 WITH given AS MATERIALIZED (
@@ -43,7 +44,7 @@ WITH given AS MATERIALIZED (
     UPDATE runs_step c
        SET deps_left = c.deps_left - ends.parents,
            status = CASE WHEN c.deps_left > ends.parents THEN 'blocked' WHEN pick.token IS NOT NULL THEN 'running'
-                         WHEN ends.run_status = 'paused' THEN 'queued' ELSE 'ready' END,
+                         WHEN ends.run_status IN ('paused', 'waiting') THEN 'queued' ELSE 'ready' END,
            fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - ends.priority * 30000000,
            ready_at = CASE WHEN c.deps_left = ends.parents THEN clock_timestamp() END,
            attempt = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN 1 ELSE 0 END,
@@ -98,7 +99,7 @@ WITH given AS MATERIALIZED (
      WHERE r.id = d.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM run))
     RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason, d.ids, d.steps,
               d.claimed, d.ready_lanes, CASE WHEN d.last THEN r.parent_step END AS parent_step,
-              (d.last OR r.status = 'waiting')::int AS turned
+              (d.last OR (r.status = 'waiting' AND r.held_at IS NULL))::int AS turned
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
     SELECT m.workspace_id, m.id, clock_timestamp(), m.event_seq - m.turned - m.claimed - m.steps

@@ -37,19 +37,20 @@ SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, runs_value(s.workspace
 
 -- name: insert_derived
 -- One statement: a run made from another one (a retry, a fork, a child), its steps, of which some may have ended or
--- wait already, their edges, the other run's files if wanted, its first events; nothing at all when the idempotency
--- key or the parent's step is taken.  It keeps what the steps that it copies have kept.
+-- wait already, their edges, its budgets, the other run's files if wanted, its first events; nothing at all when the
+-- idempotency key or the parent's step is taken.  It keeps what the steps that it copies have kept.
 WITH run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, parent_run_id, parent_step, forked_from_step,
         depth, goal, plan, answer, plan_version, input, model, output_schema, effects, labels, limits, priority, status,
         reason, stop_reason, parked_reason, retryable, event_seq, open_steps, active_steps, steps_done, input_tokens,
-        output_tokens, cost_usd, model_calls, tool_calls, idempotency_key, request_digest, deadline_at, created_at)
+        output_tokens, cost_usd, model_calls, tool_calls, idempotency_key, request_digest, deadline_at, time_up_at, created_at)
     VALUES (%(id)s, %(workspace_id)s, %(agent_version_id)s, %(created_by_id)s, %(parent_run_id)s, %(parent_step)s,
         %(forked_from_step)s, %(depth)s, %(goal)s, %(plan)s::jsonb, %(answer)s::jsonb, %(plan_version)s, %(input)s::jsonb,
         %(model)s, %(output_schema)s::jsonb, %(effects)s, %(labels)s::jsonb, %(limits)s::jsonb, %(priority)s, %(status)s,
         %(reason)s, '', %(reason)s, false, %(event_seq)s, %(open_steps)s, %(active_steps)s, 0, 0, 0, 0, 0, 0,
         %(idempotency_key)s, %(request_digest)s,
         least(%(deadline_at)s::timestamptz, clock_timestamp() + make_interval(secs => %(deadline_s)s::float8)),
+        clock_timestamp() + make_interval(secs => (%(limits)s::jsonb ->> 'time_s')::float8),
         clock_timestamp())
     ON CONFLICT DO NOTHING
     RETURNING *
@@ -86,6 +87,15 @@ WITH run AS (
       FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(origin bigint)
       JOIN runs_step o ON o.id = s.origin AND o.output ? '$payload' AND jsonb_typeof(o.output) = 'object'
       JOIN runs_payload p ON p.workspace_id = run.workspace_id AND p.sha256 = o.output ->> '$payload'
+), budget AS (
+    INSERT INTO runs_budget (workspace_id, run_id, kind, lim, spent, reserved, warned)
+    SELECT run.workspace_id, run.id, CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END,
+           floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric)::bigint,
+           CASE l.key WHEN 'steps' THEN n.steps ELSE 0 END, 0, l.key = 'steps' AND n.steps * 5 >= l.value::numeric * 4
+      FROM run CROSS JOIN jsonb_each_text(run.limits) AS l(key, value)
+     CROSS JOIN LATERAL (SELECT count(*) AS steps FROM jsonb_array_elements(%(steps)s::jsonb) AS s
+                          WHERE s ->> 'kind' <> 'plan' AND s ->> 'reason' <> 'recorded') n
+     WHERE l.key IN ('steps', 'tokens', 'cost_usd')
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT run.workspace_id, run.id, e.seq, e.type, e.step, clock_timestamp(), e.data
@@ -94,15 +104,12 @@ WITH run AS (
 SELECT * FROM run;
 
 -- name: delegation_used
--- How many times a run has delegated, up to this step in plan order; and the steps of it and of its children.  Whether
--- the step may still delegate: its claim holds, and its run does not stop.
+-- How many times a run has delegated, up to this step in plan order.  Whether the step may still delegate: its claim
+-- holds, and its run does not stop.
 SELECT EXISTS (SELECT FROM runs_step s JOIN runs_run r ON r.id = s.run_id
                 WHERE s.id = %(step_id)s AND s.claim_token = %(token)s AND s.status = 'running' AND r.cancel_at IS NULL) AS may,
        (SELECT count(*) FROM runs_step
-         WHERE run_id = %(run_id)s AND kind = 'delegate' AND id <= %(step_id)s) AS children,
-       (SELECT count(*) FROM runs_step
-         WHERE run_id = %(run_id)s OR run_id IN (SELECT id FROM runs_run
-                                        WHERE parent_run_id = %(run_id)s AND parent_step IS NOT NULL)) AS steps;
+         WHERE run_id = %(run_id)s AND kind = 'delegate' AND id <= %(step_id)s) AS children;
 
 -- name: ended_child
 -- The child that a step waits for, once it has ended; no lock, for it does not change any more.

@@ -93,10 +93,12 @@ WITH open AS (
     UPDATE runs_approval a SET decision = 'cancelled', decided_at = clock_timestamp()
       FROM open WHERE a.step_id = open.id AND a.decision = ''
     RETURNING a.id, a.step_id
+), cancelled AS (
+    UPDATE runs_step s SET status = 'cancelled', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
+      FROM open LEFT JOIN closed ON closed.step_id = open.id WHERE s.id = open.id
+    RETURNING s.id, s.key, s.kind, open.status AS was, closed.id AS approval
 )
-UPDATE runs_step s SET status = 'cancelled', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
-  FROM open LEFT JOIN closed ON closed.step_id = open.id WHERE s.id = open.id
-RETURNING s.id, s.key, open.status AS was, closed.id AS approval;
+SELECT * FROM cancelled ORDER BY id;
 
 -- name: save_run
 -- The run's new state and counters; under its lock.
@@ -105,6 +107,7 @@ UPDATE runs_run
        stop_reason = %(stop_reason)s, parked_reason = %(parked_reason)s, retryable = %(retryable)s,
        event_seq = %(event_seq)s, open_steps = %(open_steps)s, active_steps = %(active_steps)s,
        steps_done = %(steps_done)s, plan_version = %(plan_version)s, answer = %(answer)s::jsonb,
+       time_up_at = %(time_up_at)s, held_at = %(held_at)s,
        tool_calls = tool_calls + %(tool_calls)s, model_calls = model_calls + %(model_calls)s,
        input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
        cost_usd = cost_usd + %(cost_usd)s,
@@ -123,7 +126,7 @@ SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.cu
  WHERE a.workspace_id = %(workspace_id)s AND a.slug = ANY(%(slugs)s::text[]);
 
 -- name: insert_runs
--- One statement, however many runs: them, their steps, their edges, their first events; nothing of a run whose
+-- One statement, however many runs: them, their steps, their edges, their budgets, their first events; nothing of a run whose
 -- key is taken.  They come as JSON in one parameter, in the order in which they (and their steps) get their ids.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
 -- All that differs from call to call is in the rows: a parameter in a condition would have each call planned anew.
@@ -136,12 +139,13 @@ WITH given AS MATERIALIZED (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
         plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
         parked_reason, retryable, event_seq, open_steps, active_steps, steps_done, input_tokens, output_tokens, cost_usd,
-        model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, created_at)
+        model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, time_up_at, created_at)
     SELECT g.id, %(workspace_id)s::uuid, g.agent_version_id, %(created_by_id)s::bigint, '', 0, g.goal, g.plan, g.answer,
         0, g.input, g.model, g.output_schema, 'live', g.labels, g.limits, g.priority, 'queued',
         CASE WHEN g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, '',
         '', false, 1, g.open_steps, g.active_steps, 0, 0, 0, 0, 0, 0, g.idempotency_key, g.request_digest, g.start_at,
-        clock_timestamp() + make_interval(secs => g.deadline_s), clock_timestamp()
+        clock_timestamp() + make_interval(secs => g.deadline_s),
+        greatest(g.start_at, clock_timestamp()) + make_interval(secs => (g.limits ->> 'time_s')::float8), clock_timestamp()
       FROM given g
      WHERE NOT g.only_if_current OR EXISTS (
         SELECT FROM agents_agent a
@@ -170,6 +174,14 @@ WITH given AS MATERIALIZED (
     INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
     SELECT c.workspace_id, c.run_id, p.id, c.id
       FROM step c CROSS JOIN unnest(c.depends_on) AS d(key) JOIN step p ON p.run_id = c.run_id AND p.key = d.key
+), budget AS (
+    INSERT INTO runs_budget (workspace_id, run_id, kind, lim, spent, reserved, warned)
+    SELECT run.workspace_id, run.id, CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END,
+           floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric)::bigint,
+           CASE l.key WHEN 'steps' THEN n.steps ELSE 0 END, 0, l.key = 'steps' AND n.steps * 5 >= l.value::numeric * 4
+      FROM run JOIN given g ON g.id = run.id CROSS JOIN jsonb_each_text(g.limits) AS l(key, value)
+     CROSS JOIN LATERAL (SELECT count(*) AS steps FROM jsonb_array_elements(g.steps) AS s WHERE s ->> 'kind' <> 'plan') n
+     WHERE l.key IN ('steps', 'tokens', 'cost_usd')
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run

@@ -29,10 +29,6 @@ WITH looked AS MATERIALIZED (
     SELECT c.id, c.workspace_id, c.finished_at
       FROM candidate c CROSS JOIN LATERAL (SELECT id FROM runs_run WHERE id = c.id FOR UPDATE SKIP LOCKED) r
      WHERE c.events_before < %(most_rows)s
-), reservation AS (
-    DELETE FROM runs_reservation WHERE %(really)s AND step_id IN (SELECT s.id FROM runs_step s WHERE s.run_id = ANY (ARRAY(SELECT id FROM due)))
-), budget AS (
-    DELETE FROM runs_budget WHERE %(really)s AND run_id = ANY (ARRAY(SELECT id FROM due))
 ), gone AS (
     DELETE FROM runs_run r WHERE %(really)s AND r.id = ANY (ARRAY(SELECT id FROM due)) RETURNING r.id
 ), said AS (

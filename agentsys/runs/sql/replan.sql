@@ -48,6 +48,10 @@ UPDATE runs_step s
   FROM old WHERE s.id = old.id
 RETURNING s.id, old.key;
 
+-- name: count_replaced
+-- How many steps "supersede" would take; under the run's lock.
+SELECT count(*) AS steps FROM runs_step WHERE run_id = %(run_id)s AND kind <> 'plan' AND attempt = 0 AND status = 'blocked';
+
 -- name: standing
 -- Steps of a run that a new one may depend on; under its lock.
 SELECT id, key, status FROM runs_step WHERE run_id = %(run_id)s AND key = ANY(%(keys)s::text[]);

@@ -16,12 +16,12 @@ UPDATE runs_step s
 RETURNING s.id, s.lane;
 
 -- name: hold_woken
--- ready -> queued for those of the steps just woken whose run is paused; in the same transaction, so that nobody
+-- ready -> queued for those of the steps just woken whose run is paused or out of time; in the same transaction, so that nobody
 -- sees them ready.  By a snapshot of its own: a pause that is not in it still waits for these very steps.
 UPDATE runs_step s
    SET status = 'queued', ready_at = NULL
   FROM runs_run r
- WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'ready' AND r.id = s.run_id AND r.status = 'paused'
+ WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'ready' AND r.id = s.run_id AND (r.status = 'paused' OR r.held_at IS NOT NULL)
 RETURNING s.id;
 
 -- name: expired_leases

@@ -53,6 +53,36 @@ SELECT id::text AS what FROM runs_step
  WHERE (status = 'running') <> (lease_expires_at IS NOT NULL)
     OR (status = 'running' AND (claim_token IS NULL OR lease_owner = ''));
 
+-- name: I7
+-- budgets: within their limit; of tokens and cost, spent is what was settled and reserved what running claims hold, so
+-- nothing once all has ended; of steps, spent is what is open or done in the run and in those below it, but
+-- for what plans (history may take steps of runs that have ended); every limit has its budget
+SELECT b.id::text AS what FROM runs_budget b WHERE b.spent + b.reserved > b.lim
+UNION ALL
+SELECT b.id::text FROM runs_budget b
+  JOIN LATERAL (SELECT coalesce(sum(settled), 0) AS settled, coalesce(sum(amount), 0) AS amount
+                  FROM runs_reservation v WHERE v.budget_id = b.id) v ON true
+ WHERE b.kind <> 'steps' AND (b.spent <> b.folded + v.settled OR b.reserved <> v.amount)
+UNION ALL
+SELECT v.id::text FROM runs_reservation v LEFT JOIN runs_step s ON s.id = v.step_id
+ WHERE v.settled_at IS NULL AND (s.id IS NULL OR s.status <> 'running' OR s.claim_token <> v.claim_token)
+UNION ALL
+SELECT b.id::text FROM runs_budget b JOIN runs_run r ON r.id = b.run_id JOIN LATERAL (
+    WITH RECURSIVE tree AS (
+        SELECT b.run_id AS id
+        UNION ALL
+        SELECT c.id FROM tree JOIN runs_run c ON c.parent_run_id = tree.id AND c.parent_step IS NOT NULL
+    ) SELECT count(*) FILTER (WHERE s.kind <> 'plan' AND s.status NOT IN ('skipped', 'cancelled') AND s.reason <> 'recorded') AS steps,
+             bool_or(s.kind = 'delegate' AND s.status = 'succeeded' AND NOT EXISTS (
+                 SELECT 1 FROM runs_run c WHERE c.parent_step = s.id)) AS gone
+        FROM tree JOIN runs_step s ON s.run_id = tree.id) n ON true
+ WHERE b.kind = 'steps' AND (b.spent < n.steps OR (b.spent > n.steps AND r.finished_at IS NULL AND NOT coalesce(n.gone, false)))
+UNION ALL
+SELECT r.id::text FROM runs_run r CROSS JOIN LATERAL jsonb_each_text(r.limits) AS l(key, value)
+ WHERE l.key IN ('steps', 'tokens', 'cost_usd') AND NOT EXISTS (
+        SELECT 1 FROM runs_budget b WHERE b.run_id = r.id AND b.kind = CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END
+           AND b.lim = floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric));
+
 -- name: I8
 -- a finished run has no open step, and a run's counters are true
 SELECT r.id::text AS what FROM runs_run r
@@ -74,7 +104,8 @@ SELECT r.id::text AS what FROM runs_run r
                   FROM runs_step s WHERE s.run_id = r.id) n ON true
  WHERE r.finished_at IS NULL
    AND CASE r.status WHEN 'paused' THEN n.moves + n.waits = 0 OR n.ready > 0
-                     WHEN 'waiting' THEN n.moves > 0 OR n.waits = 0 OR r.reason = ''
+                     WHEN 'waiting' THEN r.reason = '' OR CASE WHEN r.held_at IS NULL THEN n.moves > 0 OR n.waits = 0
+                                                               ELSE n.ready > 0 OR n.moves + n.waits = 0 END
                      ELSE n.moves = 0 END
 UNION ALL -- the counterpart of a step that waits for a person is its open question, which ends when it does
 SELECT s.id::text FROM runs_step s

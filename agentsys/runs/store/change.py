@@ -7,7 +7,6 @@ through here.  The rules that turn counters into a run's status are in :meth:`Ch
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -20,15 +19,16 @@ from agentsys.runs import results
 from agentsys.runs.told import told
 
 from .. import dispatch
-from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepStatus
-from . import payloads
+from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepKind, StepStatus
+from . import payloads, reservations
 from .claims import Result
 from .payloads import Owner
+from .reservations import Spending
 from .sql import SQL
 
 _SAVED = (
     "status", "reason", "stop_reason", "parked_reason", "retryable", "event_seq", "open_steps", "active_steps",
-    "steps_done", "plan_version",
+    "steps_done", "plan_version", "time_up_at", "held_at",
 )  # fmt: skip
 
 
@@ -53,13 +53,12 @@ class Change:
     run: db.Row
     lanes: list[str] = field(default_factory=list)
     _events: list[dict[str, Any]] = field(default_factory=list)
-    _costs: dict[str, Any] = field(
-        default_factory=lambda: {
-            "tool_calls": 0, "model_calls": 0, "input_tokens": 0, "output_tokens": 0, "cost_usd": Decimal(0),
-        }
-    )  # fmt: skip
+    _costs: dict[str, Any] = field(default_factory=lambda: {"tool_calls": 0, **Result(None).costs()})
     _cancelling: bool = False
     _has_ended: bool = False
+    spending: Spending | None = None  #: of the attempt that ends by this change; None: nobody knows
+    _ended: list[UUID] = field(default_factory=list)
+    _dropped: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -70,31 +69,53 @@ class Change:
         return bool(self.run["status"] == RunStatus.PAUSED)
 
     @property
+    def is_held(self) -> bool:
+        """Nothing of the run starts: somebody has paused it, or its time is used up."""
+        return self.is_paused or self.run["held_at"] is not None
+
+    @property
     def ready(self) -> StepStatus:
-        """Where a step goes that could run now; in a paused run it waits for the resume."""
-        return StepStatus.QUEUED if self.is_paused else StepStatus.READY
+        """Where a step goes that could run now; in a run that is held it waits for the resume."""
+        return StepStatus.QUEUED if self.is_held else StepStatus.READY
 
     def ring(self, lane: str) -> None:
         """A step of ``lane`` has become :attr:`ready`."""
-        if not self.is_paused:
+        if not self.is_held:
             self.lanes.append(lane)
 
     def event(self, type_: str, step: str = "", **data: Any) -> None:
         self.run["event_seq"] += 1
         self._events.append({"seq": self.run["event_seq"], "type": type_, "step": step, "data": data})
 
-    def left(self, was: str, to: str) -> None:
-        """Count one step's move from ``was`` to ``to``."""
+    def left(self, was: str, to: str, *, plans: bool = False) -> None:
+        """Count one step's move from ``was`` to ``to``; ``plans``: a planning step, which no budget counts."""
         self.run["active_steps"] += (to in STEP_ACTIVE) - (was in STEP_ACTIVE)
         if to in (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED):
             self.run["open_steps"] -= 1
         if to in (StepStatus.SUCCEEDED, StepStatus.FAILED):
             self.run["steps_done"] += 1
+        self._dropped += not plans and to in (StepStatus.SKIPPED, StepStatus.CANCELLED)
 
     def cost(self, kind: str, result: Result) -> None:
         for name, amount in result.costs().items():
             self._costs[name] += amount
         self._costs["tool_calls"] += kind == "tool"
+
+    def settle(self, token: UUID) -> None:
+        """An attempt that may hold reservations has ended."""
+        if self.spending is None or self.spending.reserved:
+            self._ended.append(token)
+
+    def charge_steps(self, count: int, *, instead_of: Callable[[], int] = lambda: 0) -> None:
+        """Count steps that the run is about to have, ``instead_of`` others that are dropped with this change.
+
+        Raises:
+            BudgetExhausted: there is no room for all of them; nothing was changed.
+        """
+        if "steps" in self.run["limits"] or self.run["parent_step"] is not None:
+            dropped = instead_of()
+            self._warn(reservations.charge_steps(self.run["id"], count - dropped))
+            self._dropped -= dropped
 
     def park(self, reason: str) -> None:
         self.run["parked_reason"] = reason
@@ -130,8 +151,19 @@ class Change:
         self._turn(RunStatus.PAUSED, reason, **({"by": by} if by else {}))
 
     def resume(self, *, by: str | None = None) -> None:
-        """Undo :meth:`pause`: what was held back is ready, and the run's status is what its steps say."""
+        """Undo :meth:`pause`; a run whose time is used up goes on waiting for that."""
         self.event("run.resumed", **({"by": by} if by else {}))
+        if self.run["held_at"] is None:
+            self.go_on()
+        else:
+            self.wait_for_time()
+
+    def wait_for_time(self) -> None:
+        """The run's time is used up: its status says so, whatever its steps do."""
+        self._turn(RunStatus.QUEUED if self.run["started_at"] is None else RunStatus.WAITING, "budget")
+
+    def go_on(self) -> None:
+        """Nothing holds the run any more: what was held back is ready, and its status is what its steps say."""
         held = db.rows(SQL["release_held"], run_id=self.run["id"], priority=self.run["priority"])
         self.lanes.extend(row["lane"] for row in held)
         if not self.run["active_steps"]:
@@ -147,7 +179,7 @@ class Change:
         for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason):
             if row["approval"]:
                 self.event("approval.decided", row["key"], approval=str(row["approval"]), decision="cancelled")
-            self.left(row["was"], StepStatus.CANCELLED)
+            self.left(row["was"], StepStatus.CANCELLED, plans=row["kind"] == StepKind.PLAN)
             self.event("step.cancelled", row["key"])
 
     def join(self, step_id: int, *, failed: bool = False) -> None:
@@ -175,6 +207,7 @@ class Change:
         if self.is_final:
             return
         self._settle()
+        self._settle_budgets()
         run = self.run
         db.rows(
             SQL["save_run"],
@@ -201,10 +234,28 @@ class Change:
         if self._has_ended and self.run["parent_step"] is not None:
             dispatch.wake(take_over(self.run["parent_step"]))
 
+    def _settle_budgets(self) -> None:
+        """Last, for they are what other runs may wait for: first steps, then the rest, as everywhere."""
+        if self._dropped:
+            self.charge_steps(-self._dropped)
+        for token in self._ended:
+            self._warn(reservations.settle(token, self.spending))
+
+    def _warn(self, budgets: Sequence[db.Row]) -> None:
+        """Before the run's last event, if it has ended: nobody reads on after that."""
+        last = self._events.pop() if budgets and self.is_final else None
+        self.run["event_seq"] -= last is not None
+        for budget in budgets:
+            self.event("budget.warning", **reservations.warning(budget))
+        if last is not None:
+            self.event(last["type"], last["step"], **last["data"])
+
     def _settle(self) -> None:
         run = self.run
         if run["open_steps"] == 0:
             self._end()
+        elif run["held_at"] is not None:
+            pass  # it waits for its time, whatever its steps do
         elif run["status"] in (RunStatus.RUNNING, RunStatus.WAITING) and run["active_steps"] == 0:
             if (run["status"], run["reason"]) != (RunStatus.WAITING, run["parked_reason"]):
                 self._turn(RunStatus.WAITING, run["parked_reason"])

@@ -1,4 +1,4 @@
-"""What a person does to a whole run: each is one transaction on one locked run."""
+"""What a person does to a whole run, in one transaction on one locked run; ``budgets`` has what ends it."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -39,6 +39,11 @@ class Derived:
     first: str = ""  #: the key of the first step that runs anew
     again: frozenset[str] = field(default_factory=frozenset)
 
+    @property
+    def counted(self) -> int:
+        """How many steps count on a budget: those that run anew and do not plan."""
+        return sum(row["reason"] != RECORDED and row["kind"] != StepKind.PLAN for row in self.rows)
+
     def lanes(self) -> list[str]:
         """Of the steps that can run now."""
         return [row["lane"] for row in self.rows if row["status"] == StepStatus.READY]

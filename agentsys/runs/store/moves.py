@@ -9,16 +9,16 @@ from uuid import UUID
 from django.conf import settings
 
 from agentsys.core import backoff, db
-from agentsys.core.errors import AgentSysError, LeaseLost, LoopDetected, OutcomeUnknown
+from agentsys.core.errors import AgentSysError, BudgetExhausted, LeaseLost, LoopDetected, OutcomeUnknown
 from agentsys.runs.told import told
 
-from ..states import RunStatus, StepKind, StepStatus
+from ..states import MODEL_KINDS, RunStatus, StepKind, StepStatus
 from . import crashes, payloads, replan, unknown
 from .change import Change, jsonb, locked
 from .claims import Claim, Result
 from .complete import usage_of
-from .create import NewSteps
 from .payloads import Owner
+from .reservations import Spending
 from .sql import SQL
 from .unknown import MAX_FREE_ATTEMPTS
 
@@ -28,10 +28,11 @@ MAX_RETRY_AFTER_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an attempt ended badly, and the run's reason should the run fail for it."""
+    """Why an attempt ended badly, the run's reason should the run fail for it, and what its model calls have used."""
 
     error: AgentSysError
     reason: str
+    spending: Spending | None = None
 
 
 def fail(claim: Claim, fault: Fault) -> Sequence[str]:
@@ -52,8 +53,13 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
         if held is None:
             raise LeaseLost(step=claim.key, attempt=claim.attempt)
         error = unknown.judged(held, fault.error)
+        if fault.spending is not None:
+            change.cost(claim.kind, Result(None, fault.spending.reported))
+            change.spending = fault.spending
         if change.run["status"] == RunStatus.CANCELLING:
             _move(change, held, StepStatus.CANCELLED, error=error, reason="run")
+        elif isinstance(error, BudgetExhausted):
+            park(change, claim, error)
         elif isinstance(error, OutcomeUnknown):
             _unknown(change, held, fault.error, error)
         elif _may_try_again(claim, error):
@@ -61,6 +67,14 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
         else:
             _fail_for_good(change, held, replace(fault, error=error))
     return change.lanes
+
+
+def park(change: Change, claim: Claim, error: BudgetExhausted, **how: Any) -> db.Row:
+    """running -> waiting(budget): nothing of it is lost, and it goes on when there is room.  Uses up no try."""
+    change.park("budget")
+    row = leave(change, claim, StepStatus.WAITING, error=error, reason="budget", **{"outcome": "parked", **how})
+    change.event("step.waiting", claim.key, reason="budget", error=told(error))
+    return row
 
 
 def held_row(step_id: int, token: UUID) -> db.Row | None:
@@ -153,27 +167,6 @@ def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None 
             change.event("step.sleeping", claim.key, until=row["available_at"].isoformat())
 
     db.persistent(work, for_s=settings.LEASE_S)
-
-
-def expand(claim: Claim, result: Result, steps: NewSteps) -> Sequence[str]:
-    """running -> succeeded for a step whose output is more steps of its run (a plan).
-
-    Raises:
-        LeaseLost: the step is no longer ours.
-    """
-
-    def work() -> Sequence[str]:
-        rows = payloads.packed_rows(steps.rows, Owner(claim.workspace_id, claim.run_id))
-        packed = packed_result(claim, result)
-        with locked(claim.run_id) as change:
-            step = leave(change, claim, StepStatus.SUCCEEDED, result=packed)
-            change.event("step.succeeded", claim.key, attempt=claim.attempt)
-            change.cost(claim.kind, result)
-            if change.run["status"] != RunStatus.CANCELLING:
-                replan.record(change, claim, step, replace(steps, rows=rows))
-        return change.lanes
-
-    return db.persistent(work, for_s=settings.LEASE_S)
 
 
 def packed_result(claim: Claim, result: Result) -> Result:
@@ -284,7 +277,9 @@ def _move(
     )  # fmt: skip
     if row is None:
         raise LeaseLost(step=held["id"])
-    change.left(StepStatus.RUNNING, to)
+    change.left(StepStatus.RUNNING, to, plans=row["kind"] == StepKind.PLAN)
+    if row["kind"] in MODEL_KINDS:
+        change.settle(held["claim_token"])
     if to == StepStatus.CANCELLED:
         change.event("step.cancelled", row["key"])
     write_attempt(row, token=held["claim_token"], outcome=outcome or to.value, error=of_attempt or error)

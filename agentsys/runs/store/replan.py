@@ -24,7 +24,6 @@ from agentsys.runs.told import told
 
 from ..states import RUN_PAUSABLE, StepKind, StepStatus
 from .change import Change
-from .claims import Claim
 from .create import NewSteps, add_steps, plan_revised, planning_step
 from .sql import SQL
 
@@ -121,15 +120,22 @@ def _add(change: Change, planning: _Planning, *, why: str, failures: list[dict[s
     change.event("plan.requested", planning.next_key, why=why, held=len(held))
 
 
-def record(change: Change, claim: Claim, step: db.Row, steps: NewSteps) -> None:
-    """The plan of a planning step that has just succeeded becomes the run's."""
+def replaced(change: Change, step_arguments: Any) -> int:
+    """How many steps the plan of a planning step with these arguments would supersede now."""
+    if step_arguments is None:
+        return 0
+    return int(db.rows(SQL["count_replaced"], run_id=change.run["id"])[0]["steps"])
+
+
+def record(change: Change, step: db.Row, steps: NewSteps, *, known: Mapping[str, Any] | None) -> None:
+    """The plan of a planning step that has just succeeded becomes the run's; it was made with arguments ``known``."""
     superseded = [] if step["arguments"] is None else _supersede(change)
     change.run["plan_version"] += 1
     bad = _on_what_stands(change, steps)
     plan_revised(change, steps, superseded)
     for parent in bad:
         change.join(parent, failed=True)
-    _ask_again(change, claim, step)
+    _ask_again(change, step, known)
 
 
 def _supersede(change: Change) -> list[str]:
@@ -150,10 +156,10 @@ def _on_what_stands(change: Change, steps: NewSteps) -> list[int]:
     return [row["id"] for row in standing if row["status"] in _FINAL_AND_BAD]
 
 
-def _ask_again(change: Change, claim: Claim, step: db.Row) -> None:
+def _ask_again(change: Change, step: db.Row, known: Mapping[str, Any] | None) -> None:
     """What came too late for this plan is planned next, before anything of it starts."""
     failures = (step["arguments"] or {}).get("failures", [])
-    late = failures[len((claim.arguments or {}).get("failures", [])) :]
+    late = failures[len((known or {}).get("failures", [])) :]
     if late or _is_asked_for(change):
         _add(change, _planning(change), why="failure" if late else "message", failures=late)
 

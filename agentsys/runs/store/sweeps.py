@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import children, decisions, families, moves
+from . import budgets, children, decisions, families, moves
 from .change import locked
 from .sql import SQL
 
@@ -110,6 +110,27 @@ def follow_parents() -> list[str]:
     lanes: list[str] = []
     _each(db.rows(SQL["all_children_unlike"], limit=BATCH), lambda row: lanes.extend(families.move(row)))
     return lanes
+
+
+def mind_budgets() -> list[str]:
+    """Hold the runs whose time is used up, and let go on what waits for budgets with room again; the lanes to ring."""
+    lanes: list[str] = []
+
+    def mind(row: db.Row) -> None:
+        if row["what"] == "hold":
+            budgets.hold(row["run_id"])
+        elif row["what"] == "release":
+            lanes.extend(budgets.release(row["run_id"]))
+        else:
+            lanes.extend(budgets.fund(row["step_id"], row["run_id"]))
+
+    _each(db.rows(SQL["budget_work"], run_id=None, limit=BATCH), mind)
+    return lanes
+
+
+def fold_settled() -> None:
+    """Keep the history of agents' and workspaces' budgets short."""
+    db.retrying(lambda: db.rows(SQL["fold_settled"], limit=10_000))
 
 
 def due_lanes(*, older_than_s: float) -> list[str]:
