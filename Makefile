@@ -71,7 +71,7 @@ machine: dev
 sim: export SEEDS ?= 2000
 sim: export FIRST ?= 200
 sim: dev
-	@exec $(PY) -m pytest tests/simulation $(ARGS)
+	@exec $(PY) -m pytest tests/simulation -n 2 --dist load $(ARGS)
 
 failpoints: export FAILPOINTS = all
 failpoints: dev

@@ -109,3 +109,31 @@ def test_a_web_process_never_loads_a_model_provider():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]", "providers come by a dotted name when a worker starts"
+
+
+SQL_FILES = sorted((ROOT / "agentsys").rglob("*.sql"))
+CTE = re.compile(r"\b(\w+) AS ((?:NOT )?MATERIALIZED )?\(")
+
+
+def ctes(text: str) -> Iterator[tuple[str, str, str]]:
+    """Name, word (MATERIALIZED or none) and body of every CTE of a file, without comments."""
+    text = re.sub(r"--[^\n]*", "", text)
+    for found in CTE.finditer(text):
+        depth, end = 1, found.end()
+        while depth:
+            depth += {"(": 1, ")": -1}.get(text[end], 0)
+            end += 1
+        yield found[1], (found[2] or "").strip(), text[found.end() : end - 1]
+
+
+@pytest.mark.parametrize("path", SQL_FILES, ids=name_of)
+def test_a_few_rows_that_are_locked_are_chosen_once(path):
+    wrong = [
+        name
+        for name, word, body in ctes(path.read_text())
+        if body.lstrip().startswith("SELECT") and "SKIP LOCKED" in body and "LIMIT" in body and word != "MATERIALIZED"
+    ]
+    assert not wrong, (
+        f"{name_of(path)}: {wrong} must be MATERIALIZED.  Up to PostgreSQL 18 no CTE that locks is inlined; where one "
+        "was, LIMIT with SKIP LOCKED would be run again for each row of the other side, and lock more than it says"
+    )

@@ -16,8 +16,9 @@ from tests.mutants.play import Lab, Verdict
 def main() -> int:
     chosen = _chosen()
     with Lab() as lab:
-        if lab.unchanged(chosen) is not Verdict.SURVIVED:
-            print("The tests fail without any change; nothing is proved.", flush=True)
+        verdict, by = lab.unchanged(chosen)
+        if verdict is not Verdict.SURVIVED:
+            print(f"The tests fail without any change, so nothing is proved: {by}", flush=True)
             return 2
         verdicts = [_played(lab, mutant) for mutant in chosen]
     counts = {verdict: verdicts.count(verdict) for verdict in Verdict}

@@ -61,10 +61,10 @@ class Lab:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._stack.close()
 
-    def unchanged(self, mutants: list[Mutant]) -> Verdict:
+    def unchanged(self, mutants: list[Mutant]) -> tuple[Verdict, str]:
         """What the tests of all of them say of the tree as it is: they must pass."""
         tests = sorted({test for mutant in mutants for test in mutant.tests})
-        return self._test(tests, fresh=True)[0]
+        return self._test(tests, fresh=True, timeout_s=5 * TIMEOUT_S)
 
     def play(self, mutant: Mutant) -> tuple[Verdict, str]:
         """The verdict, and the test that has noticed."""
@@ -79,12 +79,14 @@ class Lab:
             if mutant.fresh:  # the next one finds the tables as they should be
                 self._test(["tests/runs/test_kinds.py"], fresh=True)
 
-    def _test(self, tests: "list[str] | tuple[str, ...]", *, fresh: bool) -> tuple[Verdict, str]:
+    def _test(
+        self, tests: "list[str] | tuple[str, ...]", *, fresh: bool, timeout_s: float = TIMEOUT_S
+    ) -> tuple[Verdict, str]:
         how = ["-q", "-x", "-p", "no:cacheprovider", "--create-db" if fresh else "--reuse-db", "--timeout=60"]
         try:
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *how, *tests],
-                cwd=self._tree, env={**os.environ, **self._servers}, capture_output=True, text=True, timeout=TIMEOUT_S,
+                cwd=self._tree, env={**os.environ, **self._servers}, capture_output=True, text=True, timeout=timeout_s,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return Verdict.KILLED, "the tests do not end"

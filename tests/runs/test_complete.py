@@ -75,6 +75,19 @@ def test_told_twice_it_changes_nothing_the_second_time(submit):
     assert photograph() == before
 
 
+@pytest.mark.promise("P10")
+def test_told_twice_while_others_are_open_it_changes_nothing_the_second_time(submit):
+    submit([echo("a"), echo("b"), echo("c"), echo("d", depends_on=["a", "b"])])
+    first = claim("compute", owner="w")
+    complete(first, Result(1), claim_next=False)
+    before = photograph()
+
+    for _ in range(2):
+        assert complete(first, Result("something else"), claim_next=False).next is None
+
+    assert photograph() == before
+
+
 @pytest.mark.promise("P2")
 def test_told_twice_at_the_same_moment_it_happens_once(submit):
     for _ in range(ROUNDS):

@@ -40,7 +40,7 @@ def asked():
 
 
 def outcomes(run):
-    return list(run.attempts.order_by("number").values_list("outcome", flat=True))
+    return list(run.attempts.order_by("started_at").values_list("outcome", flat=True))
 
 
 def die_after_gate(run, *, why="dead", land=False):

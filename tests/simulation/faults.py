@@ -1,5 +1,7 @@
 """A connection that dies, by a seed: before a statement or after it, in a commit or just before."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +14,20 @@ from agentsys.core import db
 
 
 class Faults:
-    """Lets a statement or a commit fail with probability ``chance``; counts what it did."""
+    """Lets a statement or a commit fail by chance; counts what it did."""
 
-    def __init__(self, rng: Random, seen: Any) -> None:
-        self._rng, self._seen = rng, seen
-        self.chance = 0.0
+    def __init__(self, seen: Any) -> None:
+        self._seen = seen
+        self._chance, self._rng = 0.0, Random(0)
+
+    @contextmanager
+    def by_chance(self, chance: float, rng: Random) -> Iterator[None]:
+        """Within, with this probability, as ``rng`` draws it; outside, never."""
+        self._chance, self._rng = chance, rng
+        try:
+            yield
+        finally:
+            self._chance = 0.0
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         real_rows, real_commit = db.rows, DatabaseWrapper._commit
@@ -38,6 +49,6 @@ class Faults:
         patch.setattr(db, "time", SimpleNamespace(monotonic=db.time.monotonic, sleep=lambda _s: None))
 
     def _maybe(self, where: str) -> None:
-        if self._rng.random() < self.chance:
+        if self._rng.random() < self._chance:
             self._seen[where] += 1
             raise OperationalError("server closed the connection unexpectedly")

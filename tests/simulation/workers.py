@@ -172,6 +172,7 @@ class Worker:
 
     def _recorded(self, job: Job, outcome: complete.Outcome) -> None:
         if isinstance(outcome, LeaseLost):
+            self.world.seen["zombie"] += 1
             self._lost(job, outcome)
             return
         self.jobs.remove(job)

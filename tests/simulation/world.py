@@ -5,7 +5,7 @@ freeze and come back; sweepers sweep; clocks jump; connections die.  A seed draw
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -34,14 +34,23 @@ from tests.support.rows import sql
 
 MAX_RUNS = 5
 Seen = Counter[str]
+#: One of a history: its number, from which it draws whatever it needs, and its name.
+Action = tuple[int, str]
+
+
+def drawn(seed: int, count: int) -> list[Action]:
+    """The actions of a history.  Any of them may be left out: the others do what they would have done, as far as
+    what they meet is the same."""
+    names, weights = zip(*_WEIGHTS.items(), strict=True)
+    return list(enumerate(Random(seed).choices(names, weights=weights, k=count)))
 
 
 class World:
     """One history.  ``calls`` is the witness: how often each unsafe call was really made, by its key."""
 
     def __init__(self, seed: int, workspace: Workspace, agent: str, seen: Seen) -> None:
-        self.rng, self.seen, self.agent, self.workspace = Random(seed), seen, agent, workspace
-        self.faults = Faults(Random(seed + 1), seen)
+        self.seed, self.rng, self.seen, self.agent, self.workspace = seed, Random(seed), seen, agent, workspace
+        self.faults = Faults(seen)
         self.runs: list[Run] = []
         self.calls: Counter[str] = Counter()
         self.again: Counter[str] = Counter()
@@ -49,13 +58,13 @@ class World:
         self.workers = [Worker(f"w{n}", self) for n in range(3)]
         self.decided: list[Approval] = []
 
-    def play(self, actions: int) -> None:
-        """Draw and do so many actions."""
-        self.faults.chance = self.rng.choice((0.0, 0.0, 0.02))
-        names, weights = zip(*_WEIGHTS.items(), strict=True)
-        for name in self.rng.choices(names, weights=weights, k=actions):
-            self.do(name)
-        self.faults.chance = 0.0
+    def play(self, actions: Sequence[Action]) -> None:
+        """Do them, one after the other."""
+        chance = self.rng.choice((0.0, 0.0, 0.02))
+        for n, name in actions:
+            self.rng = Random(f"{self.seed}.{n}")
+            with self.faults.by_chance(chance, Random(f"{self.seed}.{n} faults")):
+                self.do(name)
 
     def do(self, name: str) -> None:
         self.trace.append(name)
@@ -64,6 +73,7 @@ class World:
         except OperationalError:  # whoever asked sees an error, and may ask again
             connection.close()
         except AgentSysError as error:
+            self.trace.append(f"  refused: {error.code}")
             self.seen[f"refused: {error.code}"] += 1
 
     # --- People ---------------------------------------------------------------------------
@@ -92,8 +102,16 @@ class World:
         self._on_run(control.resume)
 
     def replan(self) -> None:
-        """Somebody wants another plan."""
-        self._on_run(lambda run: control.message(run, "Otherwise.", replan=True))
+        """Somebody wants another plan, and now and then is never content."""
+        if not self.runs:
+            return
+        run, worker = self.rng.choice(self.runs), self._worker()
+        control.message(run, "Otherwise.", replan=True)
+        for _ in range(self.rng.choice((0, 0, 0, 6))):
+            worker.claim(Lane.MODEL, 1)
+            worker.begin()
+            worker.plan()
+            control.message(run, "Otherwise.", replan=True)
 
     def raise_limits(self) -> None:
         """Of a run, whether it waits for that or not."""
@@ -176,9 +194,24 @@ class World:
     def crash(self) -> None:
         self._worker().crash()
 
+    def bad_step(self) -> None:
+        """A step ends whoever takes it, one after the other."""
+        for worker in self.workers:
+            worker.release()
+            worker.claim(Lane.COMPUTE, 1)
+            worker.crash()
+            sweeps.reap_expired()
+
     def freeze(self) -> None:
         self._worker().expire()
         self.seen["frozen"] += 1
+
+    def zombie(self) -> None:
+        """A worker freezes with a result in its hands, and wakes when its steps are another's."""
+        worker = self._worker()
+        worker.claim(Lane.COMPUTE, 1)
+        for move in (worker.begin, worker.end, worker.expire, sweeps.reap_expired, self.claim, worker.record):
+            move()
 
     def beat(self) -> None:
         self._worker().beat()
@@ -210,9 +243,23 @@ class World:
         sweeps.expire_questions()
 
     def clock_jumps(self) -> None:
-        """A day passes for every lease, timer and question at once."""
+        """A day passes for every lease at once; now and then for timers and questions, too."""
         sql("UPDATE runs_step SET lease_expires_at = lease_expires_at - interval '1 day' WHERE status = 'running'")
         self.seen["clock jumped"] += 1
+        if self.rng.random() < 0.3:
+            sql("UPDATE runs_step SET available_at = available_at - interval '1 day' WHERE status = 'sleeping'")
+            sql(
+                "WITH a AS (UPDATE runs_approval SET expires_at = expires_at - interval '1 day' WHERE decision = ''"
+                " RETURNING *) UPDATE runs_step s SET available_at = a.expires_at FROM a WHERE s.id = a.step_id"
+            )
+
+    def clock_jumps_back(self) -> None:
+        """PostgreSQL's clock was a day ahead and is put right: what was due, or to be taken, is far off again."""
+        if self.rng.random() < 0.7:  # what it leaves takes long to be found
+            return
+        sql("UPDATE runs_step SET lease_expires_at = lease_expires_at + interval '1 day' WHERE status = 'running'")
+        sql("UPDATE runs_step SET available_at = available_at + interval '1 day' WHERE status = 'sleeping'")
+        self.seen["clock jumped back"] += 1
 
     def time_up(self) -> None:
         """The time of a run is used up, if it has a limit and has started."""
@@ -252,7 +299,9 @@ class World:
                 control.resume(run)
         for worker in self.workers:
             worker.crash()
-        self.clock_jumps()  # also for claims that nobody knows of: their answer was lost
+        sql(  # also for claims that nobody knows of: their answer was lost
+            "UPDATE runs_step SET lease_expires_at = clock_timestamp() - interval '1 second' WHERE status = 'running'"
+        )
         sweeps.reap_expired()
         sweeps.expire_questions()
         self.wake()
@@ -292,7 +341,7 @@ def _raised(limits: Mapping[str, float], times: int) -> dict[str, float]:
 
 _WEIGHTS = {
     "submit": 6, "claim": 14, "begin": 14, "end": 14, "record": 12, "record_again": 2, "beat": 3, "release": 1,
-    "crash": 2, "freeze": 3, "reap": 5, "wake": 5, "decide": 5, "resolve": 3, "expire_questions": 1, "clock_jumps": 1,
-    "deadline": 1, "cancel": 1, "replan": 3, "plan": 6, "pause": 2, "resume": 3, "retry": 2, "repair": 0,
-    "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
+    "crash": 2, "bad_step": 1, "freeze": 3, "zombie": 1, "reap": 5, "wake": 5, "decide": 5, "resolve": 3,
+    "expire_questions": 1, "clock_jumps": 1, "clock_jumps_back": 1, "deadline": 1, "cancel": 1, "replan": 3, "plan": 6,
+    "pause": 2, "resume": 3, "retry": 2, "repair": 0, "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
 }  # fmt: skip

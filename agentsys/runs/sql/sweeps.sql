@@ -5,7 +5,7 @@ SELECT pg_try_advisory_xact_lock(hashtext('agentsys.' || %(job)s)) AS mine;
 -- name: due_sleepers
 -- sleeping -> ready once their time has come.  No counter of the run changes, so no run is locked; and nothing
 -- is waited for, so the index may give the order.
-WITH due AS (
+WITH due AS MATERIALIZED (
     SELECT id FROM runs_step WHERE status = 'sleeping' AND available_at <= clock_timestamp()
      ORDER BY available_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
