@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from uuid import UUID
 
 import httpx
 import psycopg
 
+from agentsys.core.ids import uuid7
 from tests.benchmarks.stack import START_S, WORKERS, Stack, tree_cpu_s, wait_until
 from tests.benchmarks.work import CHAIN, FAN, chain, fan
 
@@ -84,10 +86,11 @@ class Peer:
 class Agentsys(Peer):
     """Submitted over HTTP with a JWT; web and worker processes count."""
 
-    done_sql = "SELECT count(*) FROM runs_run WHERE finished_at IS NOT NULL"
+    done_sql = "SELECT count(*) FROM runs_run WHERE finished_at IS NOT NULL AND id > %s"
 
     def __init__(self, stack: Stack, port: int) -> None:
         super().__init__(stack)
+        self._since = UUID(int=0)
         stack.manage("prepare", DEFAULT_ADMIN_PASSWORD="bench-password-1")
         self._web = stack.run(
             *("web", sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--no-access-log"),
@@ -100,6 +103,14 @@ class Agentsys(Peer):
         self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
         self._chain = {"agent": "assistant", "plan": chain()}
         self._fan = {"agent": "assistant", "plan": fan()}
+
+    def forget(self) -> None:
+        """Count only what is submitted from now on, so that the count reads nothing of what was before."""
+        self._since = uuid7()
+
+    def done(self) -> int:
+        row = self.db.execute(self.done_sql, [self._since]).fetchone()
+        return int(row[0]) if row else 0
 
     def web_s(self) -> float:
         return tree_cpu_s(self._web.pid)
@@ -120,6 +131,13 @@ class Agentsys(Peer):
 
     def submit_fan(self, n: int) -> None:
         self._http.post("/api/v1/runs", json=self._fan).raise_for_status()
+
+    def one(self, steps: int) -> UUID:
+        """A chain of so many steps, finished."""
+        before = self.done()
+        answer = self._http.post("/api/v1/runs", json={"agent": "assistant", "plan": chain(steps)})
+        wait_until(lambda: self.done() > before, timeout_s=60)
+        return UUID(answer.raise_for_status().json()["id"])
 
 
 class Baseline(Peer):

@@ -66,7 +66,8 @@ def _lane(steps: QuerySet[Step], lane: Lane, workers: list[Worker], now: datetim
     here = steps.filter(lane=lane)
     ready = here.filter(status=StepStatus.READY).order_by("fair_key")[: MAX_DEPTH + 1]
     depth = ready.aggregate(n=Count("id"), oldest=Min("ready_at"))
-    running = here.filter(status=StepStatus.RUNNING)[: MAX_DEPTH + 1].count()
+    leased = here.filter(status=StepStatus.RUNNING, lease_expires_at__isnull=False).order_by("lease_expires_at")
+    running = leased[: MAX_DEPTH + 1].count()
     waited = (now - depth["oldest"]).total_seconds() if depth["oldest"] else None
     slots = sum(
         worker.concurrency for worker in workers if worker.lane == lane and worker_state(worker, now) == "working"

@@ -188,7 +188,8 @@ def _bar(step: Step, run: Run, now: datetime) -> tuple[float, float] | None:
 def attempts_of(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """The last attempts of these steps, newest first, those still running before all others."""
     keys = {step.pk: step.key for step in steps}
-    ended = Attempt.objects.filter(step_id__in=keys).annotate(error_text=Left(KT("error__message"), 300))
+    of_runs = Attempt.objects.filter(run_id__in={step.run_id for step in steps})  # by the index that there is
+    ended = of_runs.filter(step_id__in=keys).annotate(error_text=Left(KT("error__message"), 300))
     rows = [
         _attempt_row(step.claim_token, step.key, step.attempt, step.lease_owner, "running", step.claimed_at)
         for step in steps
