@@ -80,6 +80,7 @@ API = [
 ]  # fmt: skip
 
 
+@pytest.mark.promise("P22")
 def test_the_api_reads_what_it_shows(past, viewer):
     wrong = {}
     for path in API:
@@ -133,6 +134,7 @@ def statements(monkeypatch):
     return found
 
 
+@pytest.mark.promise("P22")
 def test_the_sweepers_jobs_and_pruning_read_what_is_due(past, statements):
     with_contact = Sweeper(_contact_since=-1e9)
     for _ in range(3):
@@ -143,6 +145,7 @@ def test_the_sweepers_jobs_and_pruning_read_what_is_due(past, statements):
     assert max(statements) <= (MOST_ROWS, ""), max(statements)
 
 
+@pytest.mark.promise("P22")
 def test_what_a_worker_does_reads_what_it_moves(past, submit, worker, statements):
     steps = [{"key": "a", "tool": "test.echo"}, {"key": "b", "tool": "test.echo", "depends_on": ["a"]}]
     worker.finish(submit(steps))

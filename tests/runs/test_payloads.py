@@ -41,6 +41,7 @@ def finished(submit, worker):
     return worker.finish(submit(steps, input=LARGE, answer="${b}"))
 
 
+@pytest.mark.promise("P22")
 def test_a_large_value_is_in_the_side_table_once_however_many_rows_have_it(finished, step_of):
     assert finished.status == "succeeded"
 

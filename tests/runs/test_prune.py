@@ -79,6 +79,7 @@ def ended(submit, worker, past):
     return make
 
 
+@pytest.mark.promise("P22")
 def test_a_run_that_ended_longer_ago_than_the_policy_says_leaves_with_all_that_belongs_to_it(ended, settings):
     old, young = ended(91, input=LARGE, files={"a.txt": b"old"}), ended(89, input="young")
 
@@ -212,6 +213,7 @@ def test_content_that_is_put_again_in_this_moment_is_left(ended):
     assert pruned() == {}
 
 
+@pytest.mark.promise("P22")
 def test_a_run_that_somebody_has_locked_is_left_for_the_next_time(ended):
     locked, _ = ended(100), ended(100)
     with background() as start, transaction.atomic():
@@ -232,6 +234,7 @@ def test_a_retry_of_a_run_in_the_moment_it_leaves_finds_it_gone(ended):
     assert not Run.objects.exists()
 
 
+@pytest.mark.promise("P22")
 def test_a_batch_is_bounded_in_runs_and_in_events(ended, monkeypatch):
     for _ in range(5):
         ended(100)
