@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentsys.core.errors import InvalidTransition
 from agentsys.runs import control, services
+from agentsys.runs.models import RunMessage
 from agentsys.runs.store import claims
 
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ def cancel(play: "Play") -> None:
 def pause(play: "Play") -> None:
     with suppress(InvalidTransition):  # it was paused, resumed and has ended since
         control.pause(play.run)
+
+
+def replan(play: "Play") -> None:
+    """Another plan is wanted, once: a message whose answer was lost is there."""
+    if not RunMessage.objects.filter(run_id=play.run.pk).exists():
+        with suppress(InvalidTransition):
+            control.message(play.run, "Compute 20 * 3", replan=True)
 
 
 def retry(play: "Play") -> None:
@@ -115,5 +123,7 @@ MORE: dict[str, Shape] = {
     "lost unsafe call": Shape((call("b", "charge"),), "succeeded", {"b": "charged"}, 30, first=lose_a_call),
     "lost verifiable call": Shape((call("b", "transfer"),), "succeeded", {"b": "transferred"}, 30, first=lose_a_call),
     "pause and resume": Shape(LINEAR, "succeeded", {"c": [[1]]}, 20, first=pause),
+    "planned anew": Shape(LINEAR, "succeeded", 60, 25, first=replan, goal="do"),
+    "planned anew during a call": Shape(UNSAFE, "succeeded", 60, 35, meanwhile=replan, goal="do"),
     "planned": Shape((), "succeeded", None, 15, goal='Count the words in "one two three"'),
 }
