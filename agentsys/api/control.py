@@ -48,14 +48,14 @@ class Control(RunViews):
 
     @extend_schema(operation_id="runs_pause", tags=["runs"], request=None, responses=RunOut)
     def pause(self, request: Request, run_id: UUID) -> Response:
-        """Hold a run: no further step starts, those that run end.  409 when it ends or has ended."""
+        """Hold a run and its child runs: no step starts, those that run end.  409 when it ends or has ended."""
         return Response(shown(RunOut, control.pause(self.run(run_id), user=self.user)))
 
     @extend_schema(operation_id="runs_resume", tags=["runs"], request=ResumeRun, responses=RunOut)
     def resume(self, request: Request, run_id: UUID) -> Response:
-        """Let a paused run go on where it was, or one that waits for a budget, with its limits raised.
+        """Let a paused run and its child runs go on, or one that waits for a budget, with its limits raised.
 
-        409 when it waits for neither; 422 when a limit would be lower than what is spent and reserved.
+        409 when it waits for neither, or its parent is paused; 422 when a limit would be lower than what is spent and reserved.
         """
         given = checked(ResumeRun, request.data or {})
         return Response(shown(RunOut, control.resume(self.run(run_id), limits=given["limits"], user=self.user)))

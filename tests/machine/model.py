@@ -8,7 +8,7 @@ due), the run is ``open_ended``: whoever looks next takes what there is, if it i
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.machine.shapes import LANES, UNSAFE, Shape, StepShape
+from tests.machine.shapes import GOAL_RESULT, LANES, PLANNING, UNSAFE, Shape, StepShape
 
 FINAL = ("succeeded", "failed", "skipped", "cancelled")
 ACTIVE = ("due", "running", "sleeping")
@@ -29,7 +29,7 @@ class Step:
     attempt: int = 0
     failures: int = 0
     crashes: int = 0
-    called: int = 0  # how often its tool ran, whatever came of it
+    called: int | None = 0  # how often its tool ran, whatever came of it; None: the order decided
     begun: bool = False  # an unsafe call that nobody saw the end of
     asked: dict[str, Any] = field(default_factory=dict)  # of a wire: the arguments
     arguments: dict[str, Any] | None = None  # the same, once they are approved
@@ -176,7 +176,8 @@ class Run:
         if self.stopping:
             self.final = ("failed" if self.code else "cancelled", self.stopping)
         else:
-            self.final, self.result = ("succeeded", "complete"), {one.key: one.output for one in self.leaves()}
+            self.final = ("succeeded", "complete")
+            self.result = GOAL_RESULT if self.is_goal else {one.key: one.output for one in self.leaves()}
         self.paused = ""
         self.tell_parent()
 
@@ -208,6 +209,10 @@ class Run:
         else:
             run.fail(step, "child_failed", "error")
 
+    @property
+    def is_goal(self) -> bool:
+        return PLANNING.key in self.steps
+
     def leaves(self) -> list[Step]:
         needed = {key for step in self.steps.values() for key in step.needs}
         return [step for step in self.steps.values() if step.key not in needed]
@@ -215,12 +220,12 @@ class Run:
 
 def run_of(shape: Shape, **more: Any) -> Run:
     """A run as it begins."""
-    steps = {one.key: _step(one) for one in shape}
+    steps = {one.key: step_of(one) for one in shape}
     for step in steps.values():
         step.status = "blocked" if step.left else "due"
     return Run(steps, **more)
 
 
-def _step(shape: StepShape) -> Step:
+def step_of(shape: StepShape) -> Step:
     how = (shape.on_error, shape.if_failed, shape.tries, shape.child)
     return Step(shape.key, shape.does, shape.needs, *how, left=len(shape.needs), asked={"to": shape.key})

@@ -73,6 +73,8 @@ class People(Base):
         self.counts["derived"] += 1
 
     def _say(self, run: Run, text: str) -> None:
+        if run.is_goal:  # its planner would heed it
+            return
         answer = self.call("post", f"runs/{run.id}/messages", {"text": text})
         if not text.strip():
             self.refused(answer, 422, "invalid_input")

@@ -4,6 +4,7 @@ from typing import Any
 
 from tests.machine.model import FINAL, Run, Step
 from tests.machine.work import same
+from tests.support import tools
 
 Call = Any
 DUE = ("ready", "queued")
@@ -27,6 +28,7 @@ def look(call: Call, run: Run) -> None:
     _check_run(run, shown)
     for step in run.steps.values():
         _check_step(run, step, steps[step.key])
+        _check_calls(run, step)
     run.seen, run.dirty = shown, False
 
 
@@ -57,6 +59,12 @@ def _check_step(run: Run, step: Step, shown: dict[str, Any]) -> None:
         assert shown["error"]["code"] == step.code, (step, shown)
 
 
+def _check_calls(run: Run, step: Step) -> None:
+    """Of calls that must not be repeated: as the tool itself has noted them."""
+    if step.does in ("charge", "unknown", "lost") and step.called is not None:
+        assert tools.calls.count(("charge", f"{run.id}:{step.key}")) == step.called, step
+
+
 def _check_events(call: Call, run: Run, shown: dict[str, Any]) -> None:
     """New ones follow the old ones without a gap, and a terminal one is the last."""
     page = call("get", f"runs/{run.id}/events?limit=500&after={len(run.events)}")[1]
@@ -71,6 +79,10 @@ def _check_events(call: Call, run: Run, shown: dict[str, Any]) -> None:
         event["type"] for event in run.events if event["type"].startswith("run.") and event["type"] != "run.resumed"
     ]
     assert turns[-1] == f"run.{shown['status']}"
+    paused = False
+    for event in run.events:
+        paused = (paused or event["type"] == "run.paused") and event["type"] != "run.resumed"
+        assert not (paused and event["type"] == "step.started"), "a step has started in a paused run"
 
 
 def _adopt_end(run: Run, shown: dict[str, Any], steps: dict[str, Any]) -> None:
@@ -78,8 +90,8 @@ def _adopt_end(run: Run, shown: dict[str, Any], steps: dict[str, Any]) -> None:
     before, run.before = run.before or {}, None
     for key, step in run.steps.items():
         found = steps[key]
-        if before[key] in (*FINAL, "running"):
-            assert found["status"] == before[key]
+        if before.get(key, "due") in (*FINAL, "running"):
+            assert found["status"] == before.get(key)
             continue
         assert found["status"] in FINAL
         if found["status"] == "succeeded" and step.status != "succeeded":
@@ -115,5 +127,5 @@ def _copy(step: Step, found: dict[str, Any]) -> None:
     code = (found["error"] or {}).get("code")
     step.status = "due" if found["status"] in DUE else found["status"]
     step.reason, step.attempt, step.failures = found["reason"], found["attempt"], found["failures"]
-    step.code = code
+    step.code, step.called = code, None
     step.begun = step.is_unsafe and step.status in ("waiting", "cancelled") and code == "outcome_unknown"

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 LANES = {
     "echo": "compute", "far": "network", "fails": "compute", "flaky": "compute", "charge": "compute",
     "unknown": "compute", "lost": "compute", "unsent": "compute", "wire": "compute", "ask": "system",
-    "wait": "system", "delegate": "system",
+    "wait": "system", "delegate": "system", "plan": "model", "calculate": "compute",
 }  # fmt: skip
 #: What may not be repeated, and how its tool is told to behave.
 UNSAFE = {"charge": "ok", "unknown": "unknown", "lost": "unavailable", "unsent": "not_sent"}
-_OFTEN = ("echo", "charge", "wire", "wire", "ask", "unknown", "delegate", *LANES)
+_KINDS = tuple(kind for kind in LANES if kind not in ("plan", "calculate"))
+_OFTEN = ("echo", "charge", "wire", "wire", "ask", "unknown", "delegate", *_KINDS)
 #: Who needs whom: alone, a line, a diamond, side by side, two parents and a tail.
 GRAPHS: tuple[tuple[tuple[int, ...], ...], ...] = (
     ((),), ((), (0,)), ((), (0,), (1,)), ((), (0,), (0,), (1, 2)), ((), (), ()), ((), (), (0, 1), (2,)),
@@ -37,6 +38,9 @@ class StepShape:
 
 
 Shape = tuple[StepShape, ...]
+#: A goal, the step that plans it, what is planned, and what comes of it.
+GOAL, GOAL_RESULT = "Calculate 6 * 7", 42
+PLANNING, PLANNED = StepShape("plan.1", "plan"), StepShape("calculate", "calculate")
 
 
 @st.composite

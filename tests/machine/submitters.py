@@ -8,9 +8,9 @@ from hypothesis.stateful import precondition, rule
 
 from tests.machine.base import MAX_RUNS, Base
 from tests.machine.model import run_of
-from tests.machine.shapes import Shape, plan, shapes
+from tests.machine.shapes import GOAL, PLANNING, Shape, plan, shapes
 
-HOW = st.sampled_from(("once", "once", "once", "later", "twice", "batch", "bad batch"))
+HOW = st.sampled_from(("once", "once", "once", "goal", "later", "twice", "batch", "bad batch"))
 
 
 class Submitters(Base):
@@ -24,6 +24,8 @@ class Submitters(Base):
         elif how == "bad batch":
             body = {"runs": [{"plan": plan(shape)}, {"plan": {"steps": []}}]}
             self.refused(self.call("post", "runs/batch", body), 422, "invalid_input")
+        elif how == "goal":
+            self._submitted(self.call("post", "runs", {"goal": GOAL, "priority": priority}), (PLANNING,))
         else:
             self._once(shape, {"plan": plan(shape), "priority": priority}, later=how == "later")
 

@@ -1,10 +1,10 @@
 """What a worker makes of a step, in the model; and the runs that are made from another one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from tests.machine.model import Run, Step, run_of
-from tests.machine.shapes import UNSAFE
+from tests.machine.model import Run, Step, run_of, step_of
+from tests.machine.shapes import PLANNED, PLANNING, UNSAFE
 
 MAX_CRASHES = 3
 SAID = {"said": True}
@@ -40,32 +40,59 @@ def end(run: Run, step: Step, *, trusted: bool = True) -> Run | None:
         run.succeed(step, step.output)
     elif step.is_unsafe:
         _call(run, step, trusted)
-    elif step.does == "fails":
-        step.failures += not run.stopping
-        run.fail(step, "tool_failed", "tool")
-    elif step.does == "flaky":
-        step.called += 1
-        if step.called > 1:
-            run.succeed(step, step.called)
-        else:
-            retry_or_fail(run, step)
-    elif step.does == "ask":
-        run.park(step, "input")
-    elif step.does == "wait":
-        if step.reason == "timer":
-            run.succeed(step, ...)
-        else:
-            run.sleep(step, "timer")
     elif step.does == "delegate":
         return _delegate(run, step)
     else:
-        run.succeed(step, {"is": step.key, "of": [run.steps[key].output for key in step.needs]})
+        _DOES[step.does](run, step)
     return None
+
+
+def _echo(run: Run, step: Step) -> None:
+    run.succeed(step, {"is": step.key, "of": [run.steps[key].output for key in step.needs]})
+
+
+def _fails(run: Run, step: Step) -> None:
+    step.failures += not run.stopping
+    run.fail(step, "tool_failed", "tool")
+
+
+def _flaky(run: Run, step: Step) -> None:
+    _called(step)
+    if step.called is None or step.called > 1:
+        run.succeed(step, ... if step.called is None else step.called)
+    else:
+        retry_or_fail(run, step)
+
+
+def _wait(run: Run, step: Step) -> None:
+    if step.reason == "timer":
+        run.succeed(step, ...)
+    else:
+        run.sleep(step, "timer")
+
+
+def _plan(run: Run, step: Step) -> None:
+    if not run.stopping:
+        run.steps[PLANNED.key] = step_of(PLANNED)
+    run.succeed(step, {"steps": [PLANNED.key]})
+
+
+_DOES: dict[str, Callable[[Run, Step], None]] = {
+    "echo": _echo,
+    "far": _echo,
+    "fails": _fails,
+    "flaky": _flaky,
+    "ask": lambda run, step: run.park(step, "input"),
+    "wait": _wait,
+    "plan": _plan,
+    "calculate": lambda run, step: run.succeed(step, ...),
+}
 
 
 def late(step: Step) -> None:
     """The same in the hands of a worker that has lost it: its tool may run, and nothing is recorded."""
-    step.called += step.does == "flaky"
+    if step.does == "flaky":
+        _called(step)
 
 
 def _call(run: Run, step: Step, trusted: bool) -> None:
@@ -75,15 +102,19 @@ def _call(run: Run, step: Step, trusted: bool) -> None:
     if run.stopping or not trusted or step.begun:  # the gate stays shut, so it is given back
         crash(run, step, counted=False)
         return
-    step.called += 1
+    _called(step)
     if step.does == "unsent":
-        step.called -= 1  # its word that the call was not made
         retry_or_fail(run, step)
     elif step.does in ("unknown", "lost"):
         step.begun = True
         run.park(step, "outcome_unknown")
     else:
         run.succeed(step, "charged" if step.does in UNSAFE else step.arguments)
+
+
+def _called(step: Step) -> None:
+    if step.called is not None:
+        step.called += 1
 
 
 def retry_or_fail(run: Run, step: Step) -> None:
@@ -140,6 +171,8 @@ def retried(run: Run) -> Run:
 
 
 def forked(run: Run, key: str, *, live: bool) -> Run:
+    if key == PLANNING.key:
+        return run_of((PLANNING,), derived=True)
     redo = downstream(run, key)
     new = _derived(run, redo)
     for step in new.steps.values():

@@ -14,7 +14,7 @@ from tests.machine.base import WHICH, Base, Held
 from tests.support.rows import sql
 from tests.support.worker import Watcher
 
-LANES = st.sampled_from((Lane.COMPUTE, Lane.COMPUTE, Lane.COMPUTE, Lane.NETWORK, Lane.SYSTEM, Lane.SYSTEM))
+LANES = st.sampled_from((Lane.COMPUTE, Lane.COMPUTE, Lane.COMPUTE, Lane.NETWORK, Lane.SYSTEM, Lane.SYSTEM, Lane.MODEL))
 #: No lease ends by itself while a test thinks.
 LONG = "UPDATE runs_step SET lease_expires_at = clock_timestamp() + interval '1 day' WHERE claim_token = %s"
 OVER = (
