@@ -108,4 +108,7 @@ def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A whole number of any length is one: math.isfinite would make a float of it first."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)

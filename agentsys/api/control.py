@@ -55,7 +55,8 @@ class Control(RunViews):
     def resume(self, request: Request, run_id: UUID) -> Response:
         """Let a paused run and its child runs go on, or one that waits for a budget, with its limits raised.
 
-        409 when it waits for neither, or its parent is paused; 422 when a limit would be lower than what is spent and reserved.
+        409 when it waits for neither, or its parent is paused; 422 when a limit would be lower than what is spent and
+        reserved.
         """
         given = checked(ResumeRun, request.data or {})
         return Response(shown(RunOut, control.resume(self.run(run_id), limits=given["limits"], user=self.user)))
