@@ -6,9 +6,12 @@ before Django reads its settings.
 
 import argparse
 import os
+import resource
 import sys
 
 from workers.lanes import LANES
+
+MAX_FILES = 20_000
 
 
 def main(arguments: list[str]) -> None:
@@ -16,7 +19,16 @@ def main(arguments: list[str]) -> None:
     plan = LANES[options.lane]
     if plan.pool == "prefork":  # a pool would be closed round every task; one connection a child is kept
         os.environ.setdefault("AGENTSYS_DB_MODE", "persistent")
+    _raise_limit_of_files()
     os.execv(sys.executable, [sys.executable, "-m", "celery", *_command(options)])  # noqa: S606 - our own words
+
+
+def _raise_limit_of_files() -> None:
+    """Each call that waits has a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _parser() -> argparse.ArgumentParser:

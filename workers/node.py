@@ -21,7 +21,7 @@ from django.db import Error, connections
 
 from agentsys.core import exits, hints, procs
 from agentsys.llm import client
-from agentsys.runs import leases
+from agentsys.runs import engine, leases
 from agentsys.runs.dispatch import STOPPING
 from agentsys.tools import registry as tools
 from workers import dispatch, ending
@@ -58,7 +58,8 @@ class Process:
     def __init__(self, plan: Plan, flag: ending.StopFlag) -> None:
         procs.join(plan.hostname.partition("@")[0])
         self._events = AttemptEvents(plan.hostname)
-        self.slices = Slices(plan.lane, self._events, flag.is_up)
+        self._afloat = None if plan.prefork else engine.floating(plan.slots)
+        self.slices = Slices(plan.lane, self._events, flag.is_up, afloat=self._afloat)
         self.row = WorkerRow(plan.lane, pid=plan.main_pid, slots=plan.slots)
         self._housekeeper = Housekeeper(
             self.slices,
@@ -80,6 +81,8 @@ class Process:
 
     def close(self) -> None:
         """The orderly end; Celery's own turns have ended already.  The guard bounds the wait."""
+        if self._afloat is not None:
+            self._afloat.wait_until_empty(settings.DRAIN_S + ending.SPARE_S)
         self._housekeeper.finish()
         self._stops.close()
         self._heartbeat.close()

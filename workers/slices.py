@@ -11,6 +11,7 @@ from django.db import Error, close_old_connections, connections
 
 from agentsys.core import procs
 from agentsys.runs import engine
+from agentsys.runs.afloat import Afloat
 from agentsys.runs.attempts import AttemptInfo, Observer
 from workers import dispatch
 
@@ -23,8 +24,11 @@ MAX_NAMED = 5
 class Slices:
     """Turns at one lane, by any number of threads of this process."""
 
-    def __init__(self, lane: str, observer: Observer, is_stopping: Callable[[], bool]) -> None:
-        self._lane, self._observer, self._is_stopping = lane, observer, is_stopping
+    def __init__(
+        self, lane: str, observer: Observer, is_stopping: Callable[[], bool], *, afloat: Afloat | None = None
+    ) -> None:
+        """``afloat`` takes the calls that wait on the event loop; without it they hold their threads."""
+        self._lane, self._observer, self._is_stopping, self._afloat = lane, observer, is_stopping, afloat
         self._lock = threading.Lock()
         self._busy = 0
 
@@ -59,6 +63,7 @@ class Slices:
             observer=log,
             slice_s=settings.SLICE_S,
             stopping=self._is_stopping,
+            afloat=self._afloat,
         )
         return time.monotonic() >= end or self._is_stopping()
 

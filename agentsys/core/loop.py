@@ -10,12 +10,13 @@ import atexit
 import logging
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent import futures
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from agentsys.core.errors import StepCancelled, StepTimeout
 
@@ -57,29 +58,65 @@ class Stop:
         finally:
             _stop.reset(token)
 
-    @contextmanager
-    def watching(self, call: "Future[Any]") -> Iterator[None]:
-        """
-        Raises:
-            StepCancelled: the call was ended by this stop.
-        """
+    def watch(self, call: "Future[Any]") -> None:
+        """Have a call ended with this stop, until it is over."""
         with self._lock:
             self._calls.add(call)
+        call.add_done_callback(self._forget)
         if self.is_set:
             call.cancel()
-        try:
-            yield
-        except CancelledError:
-            if self.is_set:
-                raise StepCancelled from None
-            raise
-        finally:
-            with self._lock:
-                self._calls.discard(call)
+
+    def _forget(self, call: "Future[Any]") -> None:
+        with self._lock:
+            self._calls.discard(call)
 
 
 #: Never set, for threads that work for no step.
 _stop: ContextVar[Stop] = ContextVar("stop", default=Stop())  # noqa: B039 - it holds calls by themselves only
+
+
+class Waiting(Generic[T]):
+    """A coroutine under way on the process's loop, under the stop that covered the thread that started it."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, T], timeout_s: float) -> None:
+        """
+        Raises:
+            RuntimeError: called on the loop's own thread.
+        """
+        _refuse_own_thread(coroutine)
+        self._timeout_s = timeout_s
+        self._future = submit(_bounded(coroutine, timeout_s))
+        self._stop = _stop.get()
+        self._stop.watch(self._future)
+
+    def is_over(self, *, within_s: float) -> bool:
+        """Wait for its end, but no longer than this."""
+        return bool(futures.wait((self._future,), within_s).done)
+
+    def then(self, call: Callable[[], object]) -> None:
+        """Have ``call`` called once it is over, on any thread; it must be quick."""
+        self._future.add_done_callback(lambda _: call())
+
+    def result(self) -> T:
+        """Wait for what it returns or raises.
+
+        Raises:
+            StepTimeout: it took longer; the coroutine has been cancelled.
+            StepCancelled: so it has, because the stop was set.
+        """
+        try:
+            return self._future.result(self._timeout_s + GRACE_S)
+        except CancelledError:
+            if self._stop.is_set:
+                raise StepCancelled from None
+            raise
+        except FutureTimeout:
+            # In 3.11 this is the built-in TimeoutError, so the coroutine may have raised it.
+            if self._future.done():
+                raise
+            raise StepTimeout(f"No result after {seconds(self._timeout_s)}.", timeout_s=self._timeout_s) from None
+        finally:
+            self._future.cancel()  # of no effect on one that is over
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
@@ -90,20 +127,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, timeout_s: float) -> T:
         StepCancelled: so it has, because the thread's :class:`Stop` was set.
         RuntimeError: called on the loop's own thread, where waiting would hang.
     """
-    _refuse_own_thread(coroutine)
-    future = submit(_bounded(coroutine, timeout_s))
-    try:
-        with _stop.get().watching(future):
-            return future.result(timeout_s + GRACE_S)
-    except FutureTimeout:
-        # In 3.11 this is the built-in TimeoutError, so the coroutine may have raised it.
-        if future.done():
-            raise
-        future.cancel()
-        raise StepTimeout(f"No result after {seconds(timeout_s)}.", timeout_s=timeout_s) from None
-    except BaseException:
-        future.cancel()
-        raise
+    return Waiting(coroutine, timeout_s).result()
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":

@@ -199,12 +199,12 @@ def _family(pid: int | None) -> set[int]:
     return {pid, *(child.pid for child in children)}
 
 
-def lane_numbers(pairs: Iterable[str], *, least: int) -> dict[str, int]:
+def lane_numbers(pairs: Iterable[str], *, least: int, most: int = 100) -> dict[str, int]:
     """``["network=2"]`` → ``{"network": 2}``.  Raises SetupFailed for what is not LANE=NUMBER."""
     found: dict[str, int] = {}
     for pair in pairs:
         lane, _, number = pair.partition("=")
-        if lane not in LANES or not number.isdecimal() or not least <= int(number) <= 100:
+        if lane not in LANES or not number.isdecimal() or not least <= int(number) <= most:
             raise SetupFailed(f"{pair!r} is not LANE=NUMBER with a lane of {', '.join(LANES)}")
         found[lane] = int(number)
     return found

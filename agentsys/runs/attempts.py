@@ -3,7 +3,7 @@
 import logging
 import reprlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,26 +53,48 @@ class Attempt:
     def __init__(self, held: Held, observer: Observer) -> None:
         self.held, self._observer = held, observer
         self._info = _info(held.claim)
-        self.runtime_s = 0.0
+        self.runtime_s = self._begun = 0.0
         self._is_over = False
 
-    def do(self) -> Result | None:
-        """The result that is still to be recorded; None: all that came of it is."""
-        held = self.held
-        held.begin()
+    def do(self, *, patience_s: float | None = None) -> Result | handlers.Waiting | None:
+        """The result that is still to be recorded; None: all that came of it is.
+
+        Args:
+            patience_s: how long a call that waits on the event loop is waited for; one that takes longer is given
+                back, to go on with :meth:`land`.
+        """
+        self.held.begin()
         self._observer.started(self._info)
-        begun = time.monotonic()
+        self._begun = time.monotonic()
+        return self._go_on(lambda: self._called(patience_s))
+
+    def _called(self, patience_s: float | None) -> handlers.Outcome:
+        outcome = handlers.HANDLERS[self.held.claim.kind](self.held)
+        if isinstance(outcome, handlers.Waiting) and (patience_s is None or outcome.call.is_over(within_s=patience_s)):
+            return outcome.result()
+        return outcome
+
+    def land(self, waiting: handlers.Waiting) -> Result | None:
+        """Go on with a call that is over."""
+        outcome = self._go_on(waiting.result)
+        assert not isinstance(outcome, handlers.Waiting)
+        return outcome
+
+    def _go_on(self, work: Callable[[], handlers.Outcome]) -> Result | handlers.Waiting | None:
+        held = self.held
         try:
             with db.lent(), held.stop.covering():
-                outcome = handlers.HANDLERS[held.claim.kind](held)
+                outcome = work()
+            self.runtime_s = time.monotonic() - self._begun
+            if isinstance(outcome, handlers.Waiting):
+                return outcome
             held.done = True
-            self.runtime_s = time.monotonic() - begun
             if isinstance(outcome, Result):
                 return outcome
             with db.lent():  # away for longer than we persist: the step is tried again, not failed
                 dispatch.wake(_moved(held, outcome))
         except Exception as error:
-            self.runtime_s = time.monotonic() - begun
+            self.runtime_s = time.monotonic() - self._begun
             self.failed(error)
         except BaseException:  # the thread ends
             self.abandon()

@@ -10,7 +10,9 @@ from agentsys.core import db, outage
 from agentsys.core.errors import DatabaseUnavailable, LeaseLost
 
 from . import dispatch, leases
+from .afloat import PATIENCE_S, Afloat
 from .attempts import Attempt, Observer, give_back
+from .handlers import Waiting
 from .leases import Held
 from .store import children, claims, complete
 from .store.claims import Claim, Completion, Result
@@ -27,23 +29,36 @@ DRY_S = 0.1
 
 
 def drain(
-    lane: str, *, owner: str, observer: Observer, slice_s: float, stopping: Callable[[], bool] = lambda: False
+    lane: str,
+    *,
+    owner: str,
+    observer: Observer,
+    slice_s: float,
+    stopping: Callable[[], bool] = lambda: False,
+    afloat: Afloat | None = None,
 ) -> int:
     """Do what ``lane`` has due, run by run, for at most ``slice_s`` seconds and the steps then claimed.
 
     Args:
         stopping: asked before each claim; once true, nothing more is claimed.
+        afloat: bounds how many steps are under way, and takes over the calls that wait on the event loop; without it
+            this thread waits with them.
 
     Returns:
         How many attempts were done; 0 when nothing was due: the bell rang twice, or someone was faster.
     """
     end = time.monotonic() + slice_s
-    turn = _Turn(lane, owner, observer, more=lambda: time.monotonic() < end and not stopping())
+    turn = _Turn(lane, owner, observer, more=lambda: time.monotonic() < end and not stopping(), afloat=afloat)
     with _watched(turn):
         while (held := turn.next()) is not None:
             turn.attempt(held)
     db.release()
     return turn.count
+
+
+def floating(places: int) -> Afloat:
+    """Room for so many steps of a process at a time, with a thread or without."""
+    return Afloat(places, record=_record_in_parts)
 
 
 _turns: set["_Turn"] = set()
@@ -75,8 +90,10 @@ class _Turn:
     is not quick, or may not be repeated, is recorded by itself.
     """
 
-    def __init__(self, lane: str, owner: str, observer: Observer, *, more: Callable[[], bool]) -> None:
-        self._lane, self._owner, self._observer, self._more = lane, owner, observer, more
+    def __init__(
+        self, lane: str, owner: str, observer: Observer, *, more: Callable[[], bool], afloat: Afloat | None
+    ) -> None:
+        self._lane, self._owner, self._observer, self._more, self._afloat = lane, owner, observer, more, afloat
         self._lock = threading.Lock()  # ``relieve`` is another thread's
         self._todo: deque[Held] = deque()
         self._done: list[_Done] = []
@@ -101,7 +118,7 @@ class _Turn:
             _give_back([held])
             return
         attempt = Attempt(held, self._observer)
-        result = attempt.do()
+        result = self._in_its_place(attempt)
         self.count += 1
         self._slow += attempt.runtime_s > QUICK_S
         if result is None:
@@ -110,6 +127,25 @@ class _Turn:
             self._done.append((attempt, result))
         if held.gate_open:  # it has happened, and only its record says so
             self._record_done()
+
+    def _in_its_place(self, attempt: Attempt) -> Result | None:
+        afloat = self._afloat
+        if afloat is None:
+            result = attempt.do()
+            assert not isinstance(result, Waiting)  # it was waited for
+            return result
+        afloat.enter()
+        try:
+            result = attempt.do(patience_s=0 if self._todo else PATIENCE_S)
+        except BaseException:
+            afloat.leave()
+            raise
+        if not isinstance(result, Waiting):
+            afloat.leave()
+            return result
+        afloat.take(attempt, result)  # others like it may be claimed together: we do not keep them waiting
+        self._size = min(2 * self._size, complete.MAX_BATCH)
+        return None
 
     def relieve(self) -> None:
         """Let nothing wait for a step that takes its time."""
@@ -133,13 +169,17 @@ class _Turn:
         _abandon(done)
 
     def _top_up(self) -> None:
-        room, now = self._size - len(self._todo) - len(self._done), time.monotonic()
+        room, now = self._room(), time.monotonic()
         if room <= 0 or (self._todo and now < self._dry_until):
             return
         found = claims.claim_some(self._lane, owner=self._owner, limit=room, alone=not self._todo)
         if len(found) < room:
             self._dry_until = now + DRY_S
         self._hold(found)
+
+    def _room(self) -> int:
+        room = self._size - len(self._todo) - len(self._done)
+        return room if self._afloat is None else min(room, self._afloat.room(self._lane) - len(self._todo))
 
     def _record_done(self) -> None:
         with self._lock:
@@ -150,7 +190,7 @@ class _Turn:
         quick = self._slow * 4 <= len(done)
         self._size = min(2 * self._size, complete.MAX_BATCH) if quick else 1
         self._slow = 0
-        room = max(0, self._size - len(self._todo)) if self._more() else 0
+        room = max(0, self._room()) if self._more() else 0
         self._hold(_record(done, claim_next=room))
 
     def _hold(self, taken: list[Claim]) -> None:
@@ -172,6 +212,11 @@ def _record(done: list[_Done], *, claim_next: int) -> list[Claim]:
     except BaseException:
         _abandon(done)
         raise
+
+
+def _record_in_parts(done: list[_Done]) -> None:
+    for first in range(0, len(done), complete.MAX_BATCH):
+        _record(done[first : first + complete.MAX_BATCH], claim_next=0)
 
 
 def _recorded_all(done: list[_Done], claim_next: int) -> list[Claim]:

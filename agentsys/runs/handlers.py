@@ -60,7 +60,18 @@ class Sleep:
     delay_s: float | None = None
 
 
-Outcome = Result | Expand | Paid | Sleep | Question | Verified | Delegated
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The call has been made; if it waits on the event loop, no thread need wait with it."""
+
+    call: runner.Call
+
+    def result(self) -> Result:
+        """Wait for it; raises what the tool did."""
+        return Result(self.call.result())
+
+
+Outcome = Result | Waiting | Expand | Paid | Sleep | Question | Verified | Delegated
 
 
 def tool(held: Held) -> Outcome:
@@ -83,7 +94,7 @@ def tool(held: Held) -> Outcome:
         return question
     held.context = _context(held, _with_lease(held.ensure))
     db.release()
-    return Result(runner.run(spec, arguments, held.context))
+    return Waiting(runner.start(spec, arguments, held.context))
 
 
 def _arguments(claim: Claim) -> Any:

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from django.conf import settings
@@ -28,6 +29,30 @@ from agentsys.tools.registry import ToolSpec
 logger = logging.getLogger(__name__)
 
 
+class Call:
+    """A tool that has been called: a ``def`` has returned by then, an ``async def`` may be under way."""
+
+    def __init__(self, spec: ToolSpec, output: Any, waiting: loop.Waiting[Any] | None = None) -> None:
+        self._spec, self._output, self._waiting = spec, output, waiting
+
+    def is_over(self, *, within_s: float) -> bool:
+        """Wait for its end, but no longer than this."""
+        return self._waiting is None or self._waiting.is_over(within_s=within_s)
+
+    def then(self, do: Callable[[], object]) -> None:
+        """Have ``do`` called once it is over, on any thread; it must be quick."""
+        if self._waiting is None:
+            do()
+        else:
+            self._waiting.then(do)
+
+    def result(self) -> Any:
+        """Wait for the output, as plain JSON values; raises as :func:`run`."""
+        with _told(self._spec):
+            output = self._output if self._waiting is None else self._waiting.result()
+            return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
+
+
 def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
     """Call a tool and return its output as plain JSON values.
 
@@ -44,12 +69,25 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
         ToolFailed: the tool raised something unexpected; the log has it, the message has no details.
         AgentSysError: whatever else the tool or the context raised on purpose.
     """
+    return start(spec, arguments, ctx).result()
+
+
+def start(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Call:
+    """As :func:`run`, but wait for no ``async def``."""
     checked = _checked(spec, arguments, ctx)
     if not spec.repeatable:
         ctx.ensure_lease()
+    with _told(spec):
+        if not spec.is_async:
+            return Call(spec, spec.function(**checked))
+        return Call(spec, None, loop.Waiting(spec.function(**checked), _time_left_s(spec, ctx)))
+
+
+@contextmanager
+def _told(spec: ToolSpec) -> Iterator[None]:
+    """Whatever a tool raises, as an error of ours."""
     try:
-        output = _call(spec, checked, ctx)
-        return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
+        yield
     except (StepTimeout, StepCancelled) as error:
         if not spec.repeatable:
             when = "after its time" if isinstance(error, StepTimeout) else "because the run was stopped"
@@ -88,12 +126,6 @@ def _checked(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> 
 def _invalid(spec: ToolSpec, faults: list[Any]) -> ToolArgumentsInvalid:
     listed = "; ".join(f"{fault['path'] or 'arguments'}: {fault['message']}" for fault in faults[:5])
     return ToolArgumentsInvalid(f"{spec.name}: {listed}"[:1_000], tool=spec.name, errors=faults[:100])
-
-
-def _call(spec: ToolSpec, arguments: dict[str, Any], ctx: ToolContext) -> Any:
-    if not spec.is_async:
-        return spec.function(**arguments)
-    return loop.run(spec.function(**arguments), timeout_s=_time_left_s(spec, ctx))
 
 
 def _time_left_s(spec: ToolSpec, ctx: ToolContext) -> float:

@@ -45,6 +45,10 @@ class Stack:
         self._children.append(child)
         return child
 
+    def count(self, name: str) -> int:
+        """How many processes of this kind there are."""
+        return sum(any(name in word for word in child.args) for child in self._children)  # type: ignore[union-attr]
+
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()
 

@@ -1,5 +1,6 @@
 """Tools that worker processes run in these tests: they wait for the test, and leave a trace of each call."""
 
+import asyncio
 import ctypes
 import os
 import time
@@ -31,6 +32,17 @@ def hold(ctx: ToolContext, folder: str) -> str:
 def hold_far(ctx: ToolContext, folder: str) -> str:
     """Wait for the test in a thread."""
     return _hold(ctx, folder)
+
+
+@tool(effect="pure", lane="network", name="probe.hold_away", timeout_s=60)
+async def hold_away(ctx: ToolContext, folder: str) -> str:
+    """Wait for the test on the event loop."""
+    place = Path(folder)
+    (place / f"call-{ctx.step_key}-{os.getpid()}").touch()
+    end = time.monotonic() + PATIENCE_S
+    while not (place / "go").exists() and time.monotonic() < end:
+        await asyncio.sleep(0.02)
+    return "held"
 
 
 @tool(effect="pure", lane="compute", name="probe.hang", timeout_s=1)

@@ -48,7 +48,7 @@ def wanted_stack(options: dict[str, Any], **more: Any) -> Wanted:
         pool_size=env.db_pool_size,
         http_allow=settings.HTTP_ALLOW,
         workers=lane_numbers(options["workers"], least=0),
-        concurrency=lane_numbers(options["concurrency"], least=1),
+        concurrency=lane_numbers(options["concurrency"], least=1, most=10_000),
         stop_with_parent=options["with_parent"],
         **more,
     )

@@ -1,0 +1,204 @@
+"""Calls that wait on the event loop hold no thread; what comes of them is recorded as ever."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from agentsys.core.errors import ToolUnavailable
+from agentsys.runs import engine, leases, services
+from agentsys.runs.models import Step
+from agentsys.runs.store import moves
+from agentsys.tools import registry, tool
+from tests.support.threads import background, until
+from tests.support.worker import Watcher, statuses
+
+pytestmark = pytest.mark.usefixtures("transactional_db", "no_bell")
+
+
+rung: list[str] = []
+
+
+def ring(lanes):
+    rung.extend(lanes)
+
+
+class Server:
+    """Something slow, that answers when told to."""
+
+    def __init__(self) -> None:
+        self.go, self.asked, self.answer = threading.Event(), 0, lambda: "ok"
+
+    async def call(self) -> str:
+        self.asked += 1
+        while not self.go.is_set():
+            await asyncio.sleep(0.005)
+        return self.answer()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    registry.load()
+    monkeypatch.setattr(registry, "_tools", dict(registry._tools))
+    slow = Server()
+
+    @tool(effect="pure", lane="network", name="slow.read", timeout_s=30)
+    async def read() -> str:
+        """Read slowly."""
+        return await slow.call()
+
+    @tool(effect="unsafe", lane="network", name="slow.write", timeout_s=30)
+    async def write() -> str:
+        """Write slowly."""
+        return await slow.call()
+
+    yield slow
+    slow.go.set()
+
+
+@pytest.fixture
+def afloat():
+    made = engine.floating(50)
+    yield made
+    assert made.wait_until_empty(20)
+
+
+@pytest.fixture
+def drain(afloat):
+    watcher = Watcher()
+
+    def drained(*, room=afloat):
+        return engine.drain("network", owner="worker-a", observer=watcher, slice_s=20, afloat=room)
+
+    drained.watcher = watcher
+    return drained
+
+
+def step(key: str = "a", tool: str = "slow.read", **fields):
+    return {"key": key, "tool": tool, **fields}
+
+
+def test_one_thread_has_many_calls_under_way(submit, server, afloat, drain):
+    runs = [submit([step()]) for _ in range(20)]
+
+    assert drain() == 20
+
+    assert [statuses(run) for run in runs] == [{"a": "running"}] * 20
+    until(lambda: server.asked == 20)
+    assert afloat.count == 20
+    assert len(leases.held()) == 20  # the heartbeat keeps them
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+    assert [statuses(run) for run in runs] == [{"a": "succeeded"}] * 20
+    assert leases.held() == []
+    assert [ok for *_, ok in drain.watcher.attempts] == [True] * 20
+
+
+def test_what_follows_runs_as_ever(submit, server, afloat, drain):
+    run = submit([step(), step("b", "test.far", arguments={"value": "${a}"})], answer="${b}")
+    drain()
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+
+    drain()
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == ("succeeded", "ok")
+
+
+def test_a_call_that_is_over_at_once_keeps_its_thread(submit, server, afloat, drain):
+    server.go.set()
+    run = submit([step(), step("b", depends_on=["a"])])
+
+    drain()
+
+    run.refresh_from_db()
+    assert (run.status, afloat.count) == ("succeeded", 0)
+
+
+def test_no_more_than_there_are_places_and_the_rest_is_rung_for(submit, server, drain, settings):
+    settings.DISPATCHER = f"{__name__}.ring"
+    runs, room = [submit([step()]) for _ in range(5)], engine.floating(2)
+    rung.clear()
+
+    assert drain(room=room) == 2
+    assert drain(room=room) == 0
+
+    assert sorted(statuses(run)["a"] for run in runs) == ["ready"] * 3 + ["running"] * 2
+    server.go.set()
+    assert room.wait_until_empty(10)
+    until(lambda: "network" in rung)
+    drain(room=room)
+    assert [statuses(run) for run in runs] == [{"a": "succeeded"}] * 5
+
+
+def test_a_step_with_a_thread_has_a_place_too(submit, server, drain):
+    room, far = engine.floating(1), submit([step("b", "test.far")])
+    slow = submit([step()])
+    with background() as start:
+        room.enter()  # as a step of another thread
+        drained = start(lambda: drain(room=room))
+        assert drained.result() == 0
+        room.leave()
+        assert start(lambda: drain(room=room)).result() == 2
+    assert (statuses(far), statuses(slow)) == ({"b": "succeeded"}, {"a": "running"})
+    server.go.set()
+    assert room.wait_until_empty(10)
+
+
+def test_a_call_that_fails_is_tried_again(submit, server, afloat, drain, worker):
+    def unavailable():
+        server.answer = lambda: "ok"
+        raise ToolUnavailable("not yet")
+
+    server.answer = unavailable
+    run = submit([step()])
+    drain()
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+    assert statuses(run) == {"a": "sleeping"}
+
+    assert worker.finish(run).status == "succeeded"
+    assert list(run.attempts.values_list("outcome", flat=True)) == ["sleeping", "succeeded"]
+
+
+def test_a_late_result_is_fenced(submit, server, afloat, drain, worker):
+    run = submit([step()])
+    drain()
+    held = Step.objects.get(run=run)
+    moves.give_back(held.id, run.id, held.claim_token, why="dead")
+
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+
+    assert statuses(run) == {"a": "ready"}
+    assert worker.finish(run).status == "succeeded"
+    assert list(run.attempts.values_list("outcome", flat=True)) == ["crashed", "succeeded"]
+
+
+@pytest.mark.parametrize(("tool", "status"), [("slow.read", "cancelled"), ("slow.write", "cancelled")])
+def test_a_cancel_ends_it(submit, server, afloat, drain, tool, status):
+    run = submit([step(tool=tool)])
+    drain()
+    until(lambda: server.asked == 1)
+    services.cancel(run)
+
+    begun = time.monotonic()
+    leases.beat("worker-a")
+    until(lambda: leases.cut_off() or not leases.held())
+
+    assert time.monotonic() - begun < 5
+    run.refresh_from_db()
+    assert (run.status, statuses(run)) == (status, {"a": "cancelled"})
+
+
+def test_an_unsafe_call_is_made_once(submit, server, afloat, drain):
+    run = submit([step(tool="slow.write")])
+    drain()
+    assert Step.objects.get(run=run).effect_started_at is not None
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+
+    run.refresh_from_db()
+    assert (run.status, server.asked) == ("succeeded", 1)
