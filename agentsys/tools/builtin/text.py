@@ -17,7 +17,7 @@ By = Annotated[
     Literal["lines", "sentences", "paragraphs", "words", "headings", "separator"],
     Field(description="Where to cut; headings are Markdown's and make sections."),
 ]
-Separator = Annotated[str, Field(max_length=100, description="The text to cut at, instead of paragraphs.")]
+Separator = Annotated[str, Field(max_length=100, description="The text to cut at; only for by=separator.")]
 _PUNCTUATION = ".,;:!?…\"'“”‘’«»()[]{}<>*_`#|~-–—"
 
 
@@ -111,9 +111,9 @@ class Parts(TypedDict):
 def split(text: Text, by: By = "paragraphs", separator: Separator = "") -> Parts:
     """Split a text into lines, sentences, paragraphs, words, Markdown sections or at a separator.
 
-    Empty parts are left out.  A separator needs no `by`, and goes with no other.  With by=headings the parts are
-    sections: objects with title, level, text.
+    Empty parts are left out.  With by=headings the parts are sections: objects with title, level, text.
     """
+    # A separator is what is meant where nothing else was said; by=paragraphs is what was not.
     if separator and by not in ("separator", "paragraphs"):
         raise ToolFailed(f"Cut by={by} or at the separator, not at both; leave one of them out.")
     if by == "headings":
