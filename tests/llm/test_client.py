@@ -206,3 +206,51 @@ def test_a_web_process_never_imports_a_provider() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (found.stdout.strip(), found.stderr) == ("[]", "")
+
+
+# --- What a call may cost --------------------------------------------------------------------
+def test_an_answer_is_no_longer_than_its_budget_allows(server: ModelServer) -> None:
+    server.script = [model_server.text("four"), model_server.text("four")]
+    ask(max_output_tokens=321)
+    ask()
+    limits = [request.get("max_completion_tokens", request.get("max_tokens")) for request in server.requests]
+    assert limits == [321, None]
+
+
+@pytest.mark.parametrize(("prompt", "least"), [("", 50), ("a" * 3_000, 1_000), ("ж" * 3_000, 2_000)])
+def test_an_estimate_counts_all_that_the_model_reads(prompt: str, least: int) -> None:
+    made = client.estimate(MODEL, ModelRequest("answer", "s", prompt), max_output_tokens=77)
+    assert least <= made.input_tokens < least + 100
+    assert (made.max_output_tokens, made.input_usd, made.output_usd) == (77, 0, 0)
+
+
+def test_a_known_model_has_its_price() -> None:
+    made = client.estimate("openai:gpt-4o", ModelRequest("answer", "s", "p" * 3_000_000), max_output_tokens=100)
+    assert Decimal(1) < made.input_usd < Decimal(10)
+    assert Decimal("0.000001") < made.output_usd < Decimal("0.0001")
+
+
+def test_the_offline_model_is_free() -> None:
+    assert client.estimate("offline", ModelRequest("plan", "s", "p"), max_output_tokens=100).input_tokens == 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+def test_a_refusal_has_cost_nothing(server: ModelServer, status: int) -> None:
+    server.script = [model_server.fault(status)]
+    with pytest.raises((ModelFailed, ModelUnavailable)) as caught:
+        ask()
+    assert caught.value.data["cost"] is False
+
+
+def test_a_server_that_is_not_there_has_cost_nothing(settings: Any) -> None:
+    settings.OPENAI_BASE_URL, settings.OPENAI_API_KEY = "http://127.0.0.1:9/v1", "k"
+    with pytest.raises(ModelUnavailable) as caught:
+        ask()
+    assert caught.value.data["cost"] is False
+
+
+def test_a_call_that_broke_off_may_have_cost(server: ModelServer) -> None:
+    server.script = [model_server.text("late", delay_s=1.5)]
+    with pytest.raises(ModelUnavailable) as caught:
+        ask(timeout_s=0.3)
+    assert caught.value.data.get("cost") is not False

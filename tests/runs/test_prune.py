@@ -14,11 +14,12 @@ from agentsys.agents.models import Agent, AgentVersion
 from agentsys.core import ids
 from agentsys.core.errors import InvalidInput, NotFound
 from agentsys.infrastructure.sweeper import Sweeper
-from agentsys.runs import control, forks, retention, services, verify
-from agentsys.runs.models import Attempt, Event, Payload, Pruned, Retention, Run, RunFile, Step
+from agentsys.runs import budgets, control, forks, retention, services, verify
+from agentsys.runs.models import Attempt, Budget, Event, Payload, Pruned, Retention, Run, RunFile, Step
 from agentsys.runs.store import prune
 from agentsys.runs.store.prune import Terms
 from agentsys.runs.submission import Submission
+from tests.support.priced import MODEL
 from tests.support.rows import photograph, sql, unguarded
 from tests.support.threads import background, until, waiting_for_locks
 
@@ -337,3 +338,21 @@ def test_two_workspaces_with_the_same_content_lose_it_each_for_itself(ended, wor
 
     assert pruned() == {"payloads": 1}
     assert Payload.objects.get().workspace_id == stranger.pk
+
+
+def test_what_an_agent_and_a_workspace_have_spent_stays_when_the_runs_leave(
+    submit, worker, agent, past, priced, settings
+):
+    settings.KEEP_RUNS_DAYS = 30.0
+    budgets.set_limits(agent.workspace_id, None, {"tokens": 50_000})
+    say = {"key": "say", "kind": "answer", "objective": "Say something."}
+    with past(50):
+        run = submit([say], model=MODEL, limits={"tokens": 9_000, "steps": 3})
+    age(worker.finish(run), days=50)
+
+    pruned()
+
+    assert not Run.objects.exists()
+    (left,) = Budget.objects.values_list("run_id", "spent", "reserved")
+    assert left == (None, 150, 0)
+    assert not any(finding.violations for finding in verify.check())

@@ -13,6 +13,16 @@ ALTER TABLE runs_reservation ADD CONSTRAINT runs_reservation_of_budget FOREIGN K
     REFERENCES runs_budget (id) ON DELETE CASCADE;
 ALTER TABLE runs_budget SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 """
+# The limits that there have been: steps, of which runs never have more than they may.
+EXISTING = """
+INSERT INTO runs_budget (workspace_id, run_id, kind, lim, spent, reserved)
+SELECT r.workspace_id, r.id, 'steps', greatest(n.steps, (r.limits ->> 'steps')::bigint), n.steps, 0
+  FROM runs_run r CROSS JOIN LATERAL (
+       SELECT count(*) AS steps FROM runs_step s
+        WHERE s.run_id = r.id AND s.kind <> 'plan'
+          AND s.status NOT IN ('skipped', 'cancelled') AND s.reason <> 'recorded') n
+ WHERE r.limits ? 'steps';
+"""
 
 
 def rule(name: str, sql: str) -> models.CheckConstraint:
@@ -125,5 +135,5 @@ class Migration(migrations.Migration):
                 name="run_held",
             ),
         ),
-        migrations.RunSQL([TIES], migrations.RunSQL.noop),
+        *(migrations.RunSQL([sql], migrations.RunSQL.noop) for sql in (TIES, EXISTING)),
     ]
