@@ -16,12 +16,17 @@ FAULTS = (*faults.OF_CONNECTIONS, *(faults.MORE if ALL else ()))
 MOST = 500
 
 
-def play_everywhere(agent: Agent, shape: str, fault: Fault, go: Callable[[Play, Points], bool]) -> int:
+#: What a test says of itself: its shape, its fault, and how many points there were.
+Note = Callable[[str, object], None]
+
+
+def play_everywhere(agent: Agent, shape: str, fault: Fault, go: Callable[[Play, Points], bool], note: Note) -> int:
     """How many points there were; ``go`` says whether the fault was played."""
     for at in range(MOST):
         play, points = Play(agent, SHAPES[shape]), Points(at, fault)
         try:
             if not go(play, points):
+                note("failpoints", (shape, fault.__name__, at))
                 return at
             check(play)
         except Exception as error:

@@ -100,7 +100,7 @@ class Play:
 def submit(play: Play) -> list[Run]:
     shape, agent = play.shape, play.agent
     plan = {"steps": list(shape.steps)} if shape.steps else None
-    request = Submission(agent=agent.slug, plan=plan, goal=shape.goal or play.key)
+    request = Submission(agent=agent.slug, plan=plan, goal=shape.goal or play.key, limits=shape.limits)
     if shape.runs > 1:
         requests = [request] * shape.runs
         return batch.submit_all(

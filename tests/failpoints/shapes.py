@@ -1,8 +1,8 @@
 """Runs of every shape, what people do to them, and how they must end whatever happens on the way."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentsys.core.errors import InvalidTransition
@@ -36,6 +36,7 @@ class Shape:
     ended: Act = nothing
     runs: int = 1
     goal: str = ""
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
@@ -126,4 +127,7 @@ MORE: dict[str, Shape] = {
     "planned anew": Shape(LINEAR, "succeeded", 60, 25, first=replan, goal="do"),
     "planned anew during a call": Shape(UNSAFE, "succeeded", 60, 35, meanwhile=replan, goal="do"),
     "planned": Shape((), "succeeded", None, 15, goal='Count the words in "one two three"'),
+    "planned within limits": Shape(
+        (), "succeeded", None, 15, goal='Count the words in "one two three"', limits={"tokens": 100_000, "steps": 5}
+    ),
 }

@@ -26,9 +26,9 @@ def test_a_shape_has_its_points(agent, shape):
 @pytest.mark.promise("P2")
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_fault_at_any_point_changes_nothing(agent, shape, fault):
+def test_a_fault_at_any_point_changes_nothing(agent, shape, fault, record_property):
     def go(play: Play, points: Points) -> bool:
         play.go(points)
         return bool(points.fired)
 
-    assert play_everywhere(agent, shape, fault, go) >= SHAPES[shape].points
+    assert play_everywhere(agent, shape, fault, go, record_property) >= SHAPES[shape].points

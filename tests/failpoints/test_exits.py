@@ -16,13 +16,13 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.mark.promise("P5")
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_process_may_end_at_any_point(agent, shape):
+def test_a_process_may_end_at_any_point(agent, shape, record_property):
     def go(play: Play, points: Points) -> bool:
         ended = ends_in_a_child(play, points)
         play.go(Points())
         return ended
 
-    assert play_everywhere(agent, shape, faults.exits, go) >= SHAPES[shape].points
+    assert play_everywhere(agent, shape, faults.exits, go, record_property) >= SHAPES[shape].points
 
 
 def ends_in_a_child(play: Play, points: Points) -> bool:
