@@ -118,6 +118,16 @@ UPDATE runs_step SET status = 'succeeded', reason = '', kept = NULL, error = NUL
  WHERE id = %(step_id)s AND status = 'waiting' AND reason = 'budget' AND kept IS NOT NULL
 RETURNING id;
 
+-- name: insert_budgets
+-- Of runs that have just been inserted, in their transaction; apart from that statement, for most have none.
+INSERT INTO runs_budget (workspace_id, run_id, kind, lim, spent, reserved, warned)
+SELECT r.workspace_id, r.id, CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END,
+       floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric)::bigint,
+       CASE l.key WHEN 'steps' THEN n.steps ELSE 0 END, 0, l.key = 'steps' AND n.steps * 5 >= l.value::numeric * 4
+  FROM runs_run r CROSS JOIN jsonb_each_text(r.limits) AS l(key, value)
+ CROSS JOIN LATERAL (SELECT count(*) AS steps FROM runs_step s WHERE s.run_id = r.id AND s.kind <> 'plan') n
+ WHERE r.id = ANY(%(runs)s::uuid[]) AND l.key IN ('steps', 'tokens', 'cost_usd');
+
 -- name: set_run_limit
 -- The limit of a run; under its lock.  No row: it has none of this kind, or more than that is spent and reserved.
 UPDATE runs_budget SET lim = %(lim)s, warned = spent * 5 >= %(lim)s::bigint * 4

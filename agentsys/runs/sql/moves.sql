@@ -126,7 +126,7 @@ SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.cu
  WHERE a.workspace_id = %(workspace_id)s AND a.slug = ANY(%(slugs)s::text[]);
 
 -- name: insert_runs
--- One statement, however many runs: them, their steps, their edges, their budgets, their first events; nothing of a run whose
+-- One statement, however many runs: them, their steps, their edges, their first events; nothing of a run whose
 -- key is taken.  They come as JSON in one parameter, in the order in which they (and their steps) get their ids.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
 -- All that differs from call to call is in the rows: a parameter in a condition would have each call planned anew.
@@ -174,14 +174,6 @@ WITH given AS MATERIALIZED (
     INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
     SELECT c.workspace_id, c.run_id, p.id, c.id
       FROM step c CROSS JOIN unnest(c.depends_on) AS d(key) JOIN step p ON p.run_id = c.run_id AND p.key = d.key
-), budget AS (
-    INSERT INTO runs_budget (workspace_id, run_id, kind, lim, spent, reserved, warned)
-    SELECT run.workspace_id, run.id, CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END,
-           floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric)::bigint,
-           CASE l.key WHEN 'steps' THEN n.steps ELSE 0 END, 0, l.key = 'steps' AND n.steps * 5 >= l.value::numeric * 4
-      FROM run JOIN given g ON g.id = run.id CROSS JOIN jsonb_each_text(g.limits) AS l(key, value)
-     CROSS JOIN LATERAL (SELECT count(*) AS steps FROM jsonb_array_elements(g.steps) AS s WHERE s ->> 'kind' <> 'plan') n
-     WHERE l.key IN ('steps', 'tokens', 'cost_usd')
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run

@@ -20,7 +20,7 @@ from agentsys.tools.registry import ToolSpec
 from .. import results
 from ..models import Run
 from ..states import Lane, StepKind, StepStatus
-from . import payloads
+from . import payloads, reservations
 from .change import Change
 from .sql import SQL
 
@@ -121,7 +121,7 @@ def insert_runs(
 ) -> list[Run]:
     """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken.
 
-    Costs a statement more for each value that is kept elsewhere, and one for all of them.
+    Costs a statement more for each value that is kept elsewhere, one for all of them, and one for all that are limited.
 
     Args:
         only_if_current: Also without those whose version is not their agent's current one.
@@ -129,10 +129,13 @@ def insert_runs(
     uses = payloads.Uses(workspace_id)
     runs = [_as_text(run, uses, n=n, only_if_current=only_if_current) for n, run in enumerate(new)]
     given = {"workspace_id": workspace_id, "created_by_id": created_by_id}
-    with transaction.atomic() if uses else nullcontext():
+    limited = [run.id for run in new if not reservations.KINDS.keys().isdisjoint(run.values["limits"])]
+    with transaction.atomic() if uses or limited else nullcontext():
         written = db.rows(SQL["insert_runs"], runs=Jsonb(b"[%b]" % b",".join(runs), dumps=bytes), **given)
         rows = {row["id"]: row for row in written}
         uses.keep(rows)
+        if limited:
+            db.rows(SQL["insert_budgets"], runs=limited)
     return [run.stored(rows[run.id] | given) for run in new if run.id in rows]
 
 
