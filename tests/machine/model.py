@@ -149,10 +149,16 @@ class Run:
         if self.stopping or self.final:
             return
         self.dirty, self.stopping, self.code, self.paused = True, reason, code, ""
+        orphans: list[Run] = []
         for step in self.steps.values():
             if step.status not in (*FINAL, "running"):
+                was_waiting = (step.status, step.reason) == ("waiting", "child")
                 self._leave(step, "cancelled", "run")
+                if was_waiting and step.child is not None:
+                    orphans.append(step.child)
         self._settle()
+        for child in orphans:
+            child.stop("parent")
 
     def _leave(self, step: Step, status: str, reason: str) -> None:
         self.dirty = True

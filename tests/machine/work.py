@@ -135,7 +135,9 @@ def _delegate(run: Run, step: Step) -> Run | None:
         if run.paused:
             made.pause("parent")
     run.park(step, "child")
-    if step.child is not None:
+    if step.child is not None and step.status == "cancelled":
+        step.child.stop("parent")
+    elif step.child is not None:
         step.child.tell_parent()
     return made
 

@@ -10,7 +10,7 @@ from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.core.errors import InvalidTransition, LeaseLost, PlanInvalid
 from agentsys.runs import approvals, control, handlers, leases, services, verify
 from agentsys.runs.models import Run
-from agentsys.runs.store import change, children, moves, sweeps
+from agentsys.runs.store import children, kin, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
 from tests.support.approvals import ask, open_of
@@ -29,6 +29,9 @@ def delegate(key="d", *steps, answer=None, **fields):
     plan = {"steps": list(steps) or [echo("x", "${input}")]} | ({"answer": answer} if answer else {})
     arguments = {"plan": plan, **fields.pop("arguments", {})}
     return {"key": key, "kind": "delegate", "arguments": arguments, **fields}
+
+
+WAITS = {"key": "w", "kind": "wait", "arguments": {"seconds": 3600}}
 
 
 def child_of(run):
@@ -171,7 +174,7 @@ def test_however_a_child_ends_its_parent_moves_at_once(submit, worker, step, end
 def test_a_crash_between_a_childs_end_and_its_parents_is_made_good_by_the_sweeper(submit, worker, monkeypatch):
     run = submit([delegate("d", {"key": "x", "tool": "test.fail"})])
     with monkeypatch.context() as patch:
-        patch.setattr(change, "take_over", lambda *_: ())
+        patch.setattr(kin, "take_over", lambda *_: ())
         worker.work()
     assert (child_of(run).status, statuses(run)) == ("failed", {"d": "waiting"})
 
@@ -271,9 +274,7 @@ def test_a_cancel_reaches_children_and_theirs(submit, worker):
     child = child_of(run)
     grandchild = child_of(child)
 
-    assert services.cancel(run).status == "cancelled"
-    for _ in range(2):
-        sweeps.cancel_orphans()
+    assert services.cancel(run).status == "cancelled"  # at once: nobody sweeps
 
     for one in (child, grandchild):
         one.refresh_from_db()
@@ -281,6 +282,37 @@ def test_a_cancel_reaches_children_and_theirs(submit, worker):
     before = photograph()
     sweeps.cancel_orphans(), sweeps.join_children()
     assert photograph() == before
+
+
+def test_what_a_crash_left_of_a_cancel_the_sweeper_does(submit, worker, monkeypatch):
+    run = submit([delegate("d", delegate("e", WAITS))])
+    worker.work()
+    child = child_of(run)
+    with monkeypatch.context() as patch:
+        patch.setattr(kin, "stop_children", lambda *_: None)
+        services.cancel(run)
+    child.refresh_from_db()
+    assert child.status == "waiting"
+
+    sweeps.cancel_orphans()  # and from there on each stops those below it
+
+    for one in (child, child_of(child)):
+        one.refresh_from_db()
+        assert (one.status, one.reason) == ("cancelled", "parent")
+
+
+def test_a_child_that_was_made_just_before_its_parent_stops_ends_with_its_step(submit, worker):
+    run = submit([delegate("d", WAITS)])
+    held = claim("system", owner="w")
+    kept = leases.hold(held)
+    handlers.delegate(kept)
+    leases.drop(kept)
+    services.cancel(run)
+
+    assert list(children.wait_for_child(held)) == []
+
+    run.refresh_from_db()
+    assert (run.status, child_of(run).status) == ("cancelled", "cancelled")
 
 
 def test_a_cancel_racing_with_the_childs_end_gives_each_one_end(submit, worker):
@@ -425,7 +457,8 @@ def test_verify_finds_a_parent_that_waits_in_vain_and_a_child_that_goes_on_for_n
     vain, nobody = submit([delegate()]), submit([delegate("d", wait)])
     worker.drain("system")
     with monkeypatch.context() as patch:
-        patch.setattr(change, "take_over", lambda *_: ())
+        patch.setattr(kin, "take_over", lambda *_: ())
+        patch.setattr(kin, "stop_children", lambda *_: None)
         services.cancel(child_of(vain)), services.cancel(nobody)
     ago = "clock_timestamp() - interval '1 minute'"
     sql("ALTER TABLE runs_run DISABLE TRIGGER USER"), sql("ALTER TABLE runs_step DISABLE TRIGGER USER")

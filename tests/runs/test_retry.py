@@ -4,7 +4,7 @@ import pytest
 
 from agentsys.core.errors import IdempotencyKeyReused, InvalidInput, InvalidTransition
 from agentsys.runs import control, services
-from agentsys.runs.models import Run
+from agentsys.runs.models import Payload, Run
 from agentsys.runs.store import claims, moves
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
@@ -234,3 +234,14 @@ def test_a_wide_run_is_retried_in_one_go(submit, worker):
 
     assert again.event_seq == 301
     worker.finish(again)
+
+
+def test_a_retry_shares_its_files_contents_and_copies_none(submit, worker):
+    content = b"x" * 100_000
+    run = worker.finish(submit([echo("a"), {"key": "b", "tool": "test.fail"}], files={"f": content, "g": content}))
+    before = Payload.objects.count()
+
+    again, _ = control.retry(run)
+
+    assert Payload.objects.count() == before
+    assert set(again.files.values_list("payload_id", flat=True)) == set(run.files.values_list("payload_id", flat=True))

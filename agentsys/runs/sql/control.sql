@@ -130,6 +130,13 @@ SELECT c.id FROM runs_run c LEFT JOIN runs_step s ON s.id = c.parent_step
    AND (s.id IS NULL OR s.status IN ('succeeded', 'failed', 'skipped', 'cancelled'))
  ORDER BY c.id LIMIT %(limit)s;
 
+-- name: orphans_of
+-- The same of one run's children.
+SELECT c.id FROM runs_run c LEFT JOIN runs_step s ON s.id = c.parent_step
+ WHERE c.parent_run_id = %(run_id)s AND c.parent_step IS NOT NULL AND c.finished_at IS NULL AND c.status <> 'cancelling'
+   AND (s.id IS NULL OR s.status IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+ ORDER BY c.id LIMIT %(limit)s;
+
 -- name: children_unlike
 -- Children of a run that do not pause as it does: a paused one's that could go on, and the others' that are paused
 -- only because it was.

@@ -4,6 +4,6 @@
 ``change``; ``sweeps`` find what time has to move; ``create`` makes rows of plans.
 """
 
-from . import change, children
+from . import children, families, kin
 
-change.take_over = children.take_over
+kin.take_over, kin.stop_children = children.take_over, families.stop

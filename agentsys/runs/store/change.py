@@ -20,7 +20,7 @@ from agentsys.runs.told import told
 
 from .. import dispatch
 from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepKind, StepStatus
-from . import payloads, reservations
+from . import kin, payloads, reservations
 from .claims import Result
 from .payloads import Owner
 from .reservations import Spending
@@ -30,15 +30,6 @@ _SAVED = (
     "status", "reason", "stop_reason", "parked_reason", "retryable", "event_seq", "open_steps", "active_steps",
     "steps_done", "plan_version", "time_up_at", "held_at",
 )  # fmt: skip
-
-
-def _by_the_sweeper(_step_id: int) -> Sequence[str]:
-    return ()
-
-
-#: Has a parent's step take over the end of its child run; the lanes to ring.  The package puts ``children``'s here, for
-#: that is above this module.
-take_over: Callable[[int], Sequence[str]] = _by_the_sweeper
 
 
 def jsonb(value: Any) -> Jsonb | None:
@@ -56,6 +47,7 @@ class Change:
     _costs: dict[str, Any] = field(default_factory=lambda: {"tool_calls": 0, **Result(None).costs()})
     _cancelling: bool = False
     _has_ended: bool = False
+    _has_orphans: bool = False
     spending: Spending | None = None  #: of the attempt that ends by this change; None: nobody knows
     _ended: list[UUID] = field(default_factory=list)
     _dropped: int = 0
@@ -181,6 +173,7 @@ class Change:
                 self.event("approval.decided", row["key"], approval=str(row["approval"]), decision="cancelled")
             self.left(row["was"], StepStatus.CANCELLED, plans=row["kind"] == StepKind.PLAN)
             self.event("step.cancelled", row["key"])
+            self._has_orphans |= row["kind"] == StepKind.DELEGATE and row["was"] == StepStatus.WAITING
 
     def join(self, step_id: int, *, failed: bool = False) -> None:
         """Tell the children of a step that it has ended; a failed one skips those that need it, and theirs."""
@@ -231,8 +224,10 @@ class Change:
             dispatch.changed(self.run["id"])
         if self._cancelling and not self.is_final:
             dispatch.stopping(self.run["id"])
+        if self._has_orphans:
+            kin.stop_children(self.run["id"])
         if self._has_ended and self.run["parent_step"] is not None:
-            dispatch.wake(take_over(self.run["parent_step"]))
+            dispatch.wake(kin.take_over(self.run["parent_step"]))
 
     def _settle_budgets(self) -> None:
         """Last, for they are what other runs may wait for: first steps, then the rest, as everywhere."""

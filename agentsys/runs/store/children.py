@@ -15,7 +15,7 @@ from agentsys.core.errors import AgentSysError, ChildFailed
 from agentsys.runs.told import told
 
 from ..states import RunStatus, StepStatus
-from . import payloads
+from . import kin, payloads
 from .change import Change, jsonb, locked
 from .claims import Claim
 from .moves import Fault, after_failure, leave
@@ -35,17 +35,20 @@ def wait_for_child(claim: Claim) -> Sequence[str]:
         LeaseLost: the step is no longer ours.
     """
 
-    def work() -> None:
+    def work() -> bool:
         with locked(claim.run_id) as change:
             if change.run["status"] == RunStatus.CANCELLING:
                 leave(change, claim, StepStatus.CANCELLED, reason="run")
-                return
+                return False
             change.park(REASON)
             leave(change, claim, StepStatus.WAITING, reason=REASON, outcome="delegated")
             change.event("step.waiting", claim.key, reason=REASON)
+        return True
 
-    db.persistent(work, for_s=settings.LEASE_S)
-    return take_over(claim.id)
+    if db.persistent(work, for_s=settings.LEASE_S):
+        return take_over(claim.id)
+    kin.stop_children(claim.run_id)
+    return ()
 
 
 def take_over(step_id: int) -> Sequence[str]:

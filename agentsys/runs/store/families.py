@@ -1,4 +1,4 @@
-"""Child runs pause with their parent, and go on with it.
+"""Child runs pause with their parent, go on with it, and stop with it.
 
 Parent and child are never locked in one transaction: the parent's pause is committed first, then each child's, by
 whoever paused the parent; what a crash between them left over, the sweeper does.  A child that a person has paused
@@ -14,7 +14,7 @@ from django.db import Error
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError
 
-from . import control
+from . import control, moves
 from .sql import SQL
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,18 @@ def follow(run_id: UUID) -> Sequence[str]:
     except (AgentSysError, Error) as error:
         logger.info("the children of %s follow later: %s", run_id, error)
         return ()
+
+
+def stop(run_id: UUID) -> None:
+    """Stop the children of this run for which no step waits any more, and so those below them.
+
+    Never raises, as :func:`follow`.
+    """
+    try:
+        for row in db.rows(SQL["orphans_of"], run_id=run_id, limit=BATCH):
+            moves.stop(row["id"], reason=REASON)
+    except (AgentSysError, Error) as error:
+        logger.info("the children of %s are stopped later: %s", run_id, error)
 
 
 def move(row: db.Row) -> Sequence[str]:
