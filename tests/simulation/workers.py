@@ -36,6 +36,12 @@ class Job:
     spending: Spending | None = None
 
 
+def is_held(claim: Claim) -> bool:
+    """What the database says, whatever its worker believes: the step is running under this claim, or ended under it."""
+    same = Step.objects.filter(pk=claim.id, claim_token=claim.claim_token)
+    return same.filter(status__in=("running", "succeeded")).exists()
+
+
 class Worker:
     def __init__(self, name: str, world: "World") -> None:
         self.name, self.world = name, world
@@ -156,8 +162,11 @@ class Worker:
             return
         given = [(job.claim, job.result or Result(None)) for job in done]
         claim_next = self.world.rng.randint(0, len(done)) if go_on is None else go_on
+        ours = {claim.claim_token for claim, _ in given if is_held(claim)}
         outcomes = complete.complete_all(given, claim_next=claim_next)
         for job in done:
+            lost = isinstance(outcomes[job.claim.claim_token], LeaseLost)
+            assert lost or job.claim.claim_token in ours, "a result was taken from a worker that held the step no more"
             self._recorded(job, outcomes[job.claim.claim_token])
 
     def _record_paid(self, job: Job, result: Result) -> None:
@@ -184,7 +193,11 @@ class Worker:
         if not self.recorded:
             return
         claim, result = self.world.rng.choice(self.recorded)
+        ours = is_held(claim)
         outcome = complete.complete_all([(claim, result)], claim_next=0)[claim.claim_token]
+        assert ours or isinstance(outcome, LeaseLost), (
+            "a result was taken again from one that held it no more"
+        )
         self.world.seen["already"] += not isinstance(outcome, LeaseLost)
 
     def release(self) -> None:
@@ -236,10 +249,13 @@ class Worker:
 
     def _fail(self, job: Job, error: Any) -> None:
         self.jobs.remove(job)
+        ours = is_held(job.claim)
         try:
             moves.fail(job.claim, moves.Fault(error, "tool", job.spending))
         except (LeaseLost, NotFound) as lost:
             self.world.seen["fenced"] += isinstance(lost, LeaseLost)
+        else:
+            assert ours, "a failure was taken from a worker that held the step no more"
 
     def _lost(self, job: Job, error: AgentSysError) -> None:
         """As the engine does: the result is worthless; a step that is ours all the same is given back."""
