@@ -195,9 +195,7 @@ class Worker:
         claim, result = self.world.rng.choice(self.recorded)
         ours = is_held(claim)
         outcome = complete.complete_all([(claim, result)], claim_next=0)[claim.claim_token]
-        assert ours or isinstance(outcome, LeaseLost), (
-            "a result was taken again from one that held it no more"
-        )
+        assert ours or isinstance(outcome, LeaseLost), "a result was taken again from one that held it no more"
         self.world.seen["already"] += not isinstance(outcome, LeaseLost)
 
     def release(self) -> None:
