@@ -29,7 +29,7 @@ STALLED_S = 20.0
 #: What a reader must take within ``STALLED_S``, however large the batch.
 PIECE_BYTES = 65_536
 #: Open streams of this process; each costs a few kB and, where its reader is slow, one batch of events.
-MAX_STREAMS = 500
+MAX_STREAMS = 1_000
 _PLACES = BoundedSemaphore(MAX_STREAMS)
 
 

@@ -11,10 +11,13 @@ changes, so the user comes first.
 import ctypes
 import os
 import pwd
+import resource
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+#: Files at a time, where the machine allows so many: a call that waits and a stream that is open have one each.
+MAX_FILES = 20_000
 
 
 def become(user: str) -> None:
@@ -33,12 +36,21 @@ def die_with_parent(parent_pid: int, signum: int) -> None:
         raise SystemExit(0)
 
 
+def allow_many_files() -> None:
+    """Raise our own limit, which is often 1,024, towards the one that is set for us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_FILES if hard == resource.RLIM_INFINITY else min(MAX_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def main(parent_pid: str, signum: str, user: str, *command: str) -> None:
     if user != "-":
         become(user)
     die_with_parent(int(parent_pid), int(signum))
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and that outlives exec
     os.umask(0o077)
+    allow_many_files()
     os.execv(command[0], command)  # noqa: S606 - that is the point
 
 

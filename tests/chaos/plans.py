@@ -23,6 +23,7 @@ def chain(n: int, *, steps: int = STEPS, seconds: float = PACE_S, timer: bool = 
     return {"steps": made, "answer": {"first": "${s0}"}}
 
 
-def single(tool: str, **arguments: Any) -> dict[str, Any]:
+def single(tool: str, *, max_attempts: int = 5, **arguments: Any) -> dict[str, Any]:
     """One step."""
-    return {"steps": [{"key": "s0", "tool": f"chaos.{tool}", "arguments": arguments}]}
+    step = {"key": "s0", "tool": f"chaos.{tool}", "arguments": arguments, "max_attempts": max_attempts}
+    return {"steps": [step]}

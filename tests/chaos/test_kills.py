@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos.faults import Faults
-from tests.chaos.plans import chain
+from tests.chaos.plans import chain, single
 from tests.chaos.scenario import assert_succeeded, judged
 from tests.chaos.world import World, size, world
 from tests.support.reports import figures_of
@@ -83,3 +83,30 @@ def test_runs_end_once_whatever_is_killed(stack, request, seed):
     assert_succeeded(stack, ids)
     judged(stack, ids, figures, faults=faults)
     assert figures["reaped"] > 0
+
+
+# --- Tools that are a fault themselves ------------------------------------------------
+BAD = {"crash": "poison", "eat": "poison", "spin": "tool"}
+REASONS = "SELECT id::text, status, reason FROM runs_run WHERE id = ANY(%s::uuid[])"
+ATTEMPTS = """
+SELECT r.id::text, count(a.id) AS n FROM runs_run r JOIN runs_attempt a ON a.run_id = r.id
+ WHERE r.id = ANY(%s::uuid[]) GROUP BY 1"""
+
+
+def test_tools_that_crash_eat_memory_and_spin_harm_no_other_run(stack, request):
+    figures = figures_of(request, "bad tools")
+    bad: dict[str, str] = {}
+    good: list[str] = []
+    for _ in range(size(1, 3, 10)):
+        for tool in BAD:
+            bad |= dict.fromkeys(stack.submit([single(tool, max_attempts=2)]), tool)
+            good += stack.submit([chain(len(good) + n) for n in range(4)])
+    stack.settle([*bad, *good], within_s=END_S)
+
+    ended = {row["id"]: (row["status"], row["reason"]) for row in stack.rows(REASONS, list(bad))}
+    tries = {row["id"]: row["n"] for row in stack.rows(ATTEMPTS, list(bad))}
+    figures["planned"], figures["done"] = len(bad), len(ended)
+    assert ended == {run: ("failed", BAD[tool]) for run, tool in bad.items()}
+    assert tries == {run: 2 if tool == "spin" else 3 for run, tool in bad.items()}
+    assert_succeeded(stack, good)
+    judged(stack, [*bad, *good], figures)
