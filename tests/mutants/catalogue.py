@@ -243,7 +243,7 @@ MUTANTS = (
     Mutant(
         "only an approved call is made",
         ((APPROVALS, "AND a.kind = 'approval' AND a.decision = 'approve'", "AND a.kind = 'approval'"),),
-        ("tests/runs/test_approvals.py::test_a_cancel_closes_what_is_open", f"{_RUNS}test_approvals.py",),
+        (f"{_RUNS}test_approval_races.py::test_the_call_that_somebody_has_edited_is_not_the_one_approved",),
     ),
     Mutant(
         "an approval is used by who holds the step",
@@ -259,7 +259,7 @@ MUTANTS = (
     Mutant(
         "after its time nothing is decided, and nothing expires before",
         ((APPROVALS, "AND (expires_at IS NOT NULL AND expires_at <= clock_timestamp()) = (%(decision)s::text = 'expired')", ""),),
-        ("tests/runs/test_approvals.py::test_a_cancel_closes_what_is_open", f"{_RUNS}test_approvals.py", f"{_RUNS}test_approval_races.py"),
+        ("tests/runs/test_approvals.py::test_after_its_time_nothing_is_decided_even_before_the_sweeper_comes", f"{_RUNS}test_approvals.py", f"{_RUNS}test_approval_races.py"),
     ),
     Mutant(
         "who decides says what they saw",

@@ -284,6 +284,17 @@ def test_an_approval_is_not_for_another_claim(make_asked):
     moves.give_back(fresh.id, run.pk, fresh.claim_token, why="released")
 
 
+def test_the_call_that_somebody_has_edited_is_not_the_one_approved(make_asked):
+    run = make_asked()
+    one = open_of(run)
+    edited = approvals.edit(one, user=None, arguments={"to": "carol"})
+    held = claim("compute", owner="w")
+
+    assert decisions.is_approved(held, one.digest) is False
+    assert decisions.is_approved(held, edited.digest) is True
+    moves.give_back(held.id, run.pk, held.claim_token, why="released")
+
+
 # --- What the tables refuse --------------------------------------------------------------------
 
 

@@ -168,7 +168,8 @@ class Change:
 
     def cancel_open(self, reason: str) -> None:
         """Whatever is not running and has not ended -> cancelled."""
-        for row in db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason):
+        rows = db.rows(SQL["cancel_open"], run_id=self.run["id"], reason=reason)
+        for row in sorted(rows, key=lambda row: int(row["id"])):  # told in plan order, whatever the join gave
             if row["approval"]:
                 self.event("approval.decided", row["key"], approval=str(row["approval"]), decision="cancelled")
             self.left(row["was"], StepStatus.CANCELLED, plans=row["kind"] == StepKind.PLAN)
