@@ -57,6 +57,7 @@ def test_runs_end_once_while_commits_are_cut_on_the_wire(stack, request):
     assert figures["calls again"] == 0
 
 
+@pytest.mark.promise("P1")
 def test_runs_end_once_while_postgresql_restarts_at_once(stack, request):
     """Its immediate shutdown: no checkpoint, no goodbye, then a recovery."""
     made, cutter, server = stack

@@ -93,6 +93,7 @@ SELECT r.id::text, count(a.id) AS n FROM runs_run r JOIN runs_attempt a ON a.run
  WHERE r.id = ANY(%s::uuid[]) GROUP BY 1"""
 
 
+@pytest.mark.promise("P11")
 def test_tools_that_crash_eat_memory_and_spin_harm_no_other_run(stack, request):
     figures = figures_of(request, "bad tools")
     bad: dict[str, str] = {}

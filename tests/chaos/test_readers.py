@@ -31,6 +31,7 @@ def web_bytes(stack: World) -> int:
     return sum(process.memory_info().rss for process in [main, *main.children(recursive=True)])
 
 
+@pytest.mark.promise("P19")
 def test_readers_that_reconnect_and_readers_that_stop_reading(stack, request):
     figures, dice = figures_of(request, "readers"), random.Random(1)
     ids = stack.submit([chain(n, steps=STEPS, seconds=0.4) for n in range(RUNS)])

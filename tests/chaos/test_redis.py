@@ -96,6 +96,7 @@ def away(server: Redis, seconds: float) -> int:
     return 1
 
 
+@pytest.mark.promise("P7")
 @pytest.mark.parametrize(
     ("fault", "seconds"),
     [(emptied, size(4, 30, 120)), (killed, 0), (frozen, size(4, 20, 60)), (away, size(5, 60, 300))],
@@ -147,6 +148,7 @@ def forged(dice: random.Random) -> bytes:
     return json.dumps(whole).encode()
 
 
+@pytest.mark.promise("P10")
 @pytest.mark.parametrize("make", [malformed, forged])
 def test_messages_that_nobody_of_us_wrote_change_nothing(stack, request, make: Callable[[random.Random], bytes]):
     made, server = stack
