@@ -4,8 +4,9 @@
 -- name: reserve
 -- Before a model call: room for it in every budget that it counts on, or in none; one statement, one commit.  By the
 -- step's lock it comes before or after whoever takes the claim away, so that nothing stays reserved for the dead.
--- An earlier call of the same claim is settled along, with what it has used ("used").  The output is as long as fits,
--- between "least" and "most" tokens.  Amounts are worked out from the budgets' rows as they were locked.
+-- An earlier call of the same claim is settled along, with what it has used ("used"; all that was reserved where it is
+-- "unsure").  The output is as long as fits, between "least" and "most" tokens.  Amounts are worked out from the
+-- budgets' rows as they were locked.
 WITH RECURSIVE line AS (
     SELECT id, CASE WHEN parent_step IS NOT NULL THEN parent_run_id END AS above FROM runs_run WHERE id = %(run_id)s
     UNION ALL
@@ -25,7 +26,8 @@ WITH RECURSIVE line AS (
      ORDER BY b.id FOR NO KEY UPDATE
 ), asked AS (
     SELECT m.*, coalesce(v.amount, 0) AS before,
-           CASE m.kind WHEN 'tokens' THEN %(used_tokens)s::bigint ELSE %(used_micros)s::bigint END AS used,
+           CASE WHEN %(unsure)s::boolean THEN coalesce(v.amount, 0) WHEN m.kind = 'tokens' THEN %(used_tokens)s::bigint
+                ELSE %(used_micros)s::bigint END AS used,
            CASE m.kind WHEN 'tokens' THEN %(input_tokens)s::numeric ELSE %(input_micros)s::numeric END AS input,
            CASE m.kind WHEN 'tokens' THEN 1 ELSE %(output_micros)s::numeric END AS each
       FROM mine m LEFT JOIN runs_reservation v ON v.budget_id = m.id AND v.claim_token = %(token)s::uuid

@@ -79,15 +79,17 @@ def reserve(claim: Claim, estimate: CallEstimate, spending: Spending) -> int | N
         LeaseLost: the step is no longer ours.
     """
     used = spending.used()
+    had, spending.reserved = spending.reserved, True  # until the answer is there: should it be lost, something may be
     rows = db.retrying(
         lambda: db.rows(
             SQL["reserve"], run_id=claim.run_id, step_id=claim.id, token=claim.claim_token,
             workspace_id=claim.workspace_id, used_tokens=used["tokens"], used_micros=used["micros"],
-            input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
+            unsure=spending.unsure, input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
             output_micros=estimate.output_usd * MICROS, least=min(LEAST_OUTPUT_TOKENS, estimate.max_output_tokens),
             most=estimate.max_output_tokens,
         )
     )  # fmt: skip
+    spending.reserved = had
     if not rows[0]["ours"]:
         raise LeaseLost(step=claim.key, attempt=claim.attempt)
     if rows[0]["id"] is None:
