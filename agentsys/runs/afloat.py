@@ -93,13 +93,28 @@ class Afloat:
             try:
                 self._land(landed)
             except Exception:  # a thread that dies would keep all that comes after
-                logger.exception("results of calls that waited were not recorded; their leases run out")
-                connection.close()
+                _unrecorded()
+            for attempt, _ in landed:
+                attempt.abandon()  # what is recorded is over; a lease of anything else must run out
             db.release()
             with self._changed:
                 self._count -= len(landed)
             self.leave(len(landed))
 
     def _land(self, landed: list[tuple[Attempt, Waiting]]) -> None:
-        results = [(attempt, attempt.land(waiting)) for attempt, waiting in landed]
+        results = [(attempt, _result(attempt, waiting)) for attempt, waiting in landed]
         self._record([(attempt, result) for attempt, result in results if result is not None])
+
+
+def _result(attempt: Attempt, waiting: Waiting) -> Result | None:
+    """What it gave; None also where its failure could not be written: that keeps no other from its record."""
+    try:
+        return attempt.land(waiting)
+    except Exception:
+        _unrecorded()
+        return None
+
+
+def _unrecorded() -> None:
+    logger.exception("what came of calls that waited was not recorded; their leases run out")
+    connection.close()

@@ -5,8 +5,9 @@ import threading
 import time
 
 import pytest
+from django.db import OperationalError
 
-from agentsys.core.errors import ToolUnavailable
+from agentsys.core.errors import ToolFailed, ToolUnavailable
 from agentsys.runs import engine, leases, services
 from agentsys.runs.models import Step
 from agentsys.runs.store import moves
@@ -52,6 +53,12 @@ def server(monkeypatch):
     async def write() -> str:
         """Write slowly."""
         return await slow.call()
+
+    @tool(effect="pure", lane="network", name="slow.fail", timeout_s=30)
+    async def fail() -> str:
+        """Fail slowly."""
+        await slow.call()
+        raise ToolFailed("no")
 
     yield slow
     slow.go.set()
@@ -161,6 +168,40 @@ def test_a_call_that_fails_is_tried_again(submit, server, afloat, drain, worker)
 
     assert worker.finish(run).status == "succeeded"
     assert list(run.attempts.values_list("outcome", flat=True)) == ["sleeping", "succeeded"]
+
+
+def test_a_failure_that_cannot_be_written_keeps_no_other_from_its_record(submit, server, afloat, drain, monkeypatch):
+    """As after an absence of PostgreSQL that was longer than anybody persists."""
+    good, bad = submit([step()]), submit([step("b", "slow.fail")])
+
+    def away(*_args):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(moves, "fail", away)
+    drain()
+    until(lambda: server.asked == 2)
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+
+    assert statuses(good) == {"a": "succeeded"}
+    assert statuses(bad) == {"b": "running"}
+    assert leases.held() == []  # what nobody will record is not renewed for ever
+
+
+def test_what_cannot_be_recorded_is_not_renewed_for_ever(submit, server, afloat, drain, monkeypatch):
+    runs = [submit([step()]) for _ in range(3)]
+    drain()
+
+    def broken(*_args, **_how):
+        raise SystemError("out of memory")
+
+    monkeypatch.setattr(engine, "_record", broken)
+    until(lambda: server.asked == 3)
+    server.go.set()
+    assert afloat.wait_until_empty(10)
+
+    assert [statuses(run) for run in runs] == [{"a": "running"}] * 3
+    assert leases.held() == []
 
 
 def test_a_late_result_is_fenced(submit, server, afloat, drain, worker):
