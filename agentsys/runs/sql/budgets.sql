@@ -1,4 +1,6 @@
 -- Budgets are the last locks of a transaction: those of steps first, then those of tokens and cost, each in id order.
+-- An UPDATE meets the row of its snapshot first, and its CHECKs judge that one: so whatever they read is set from the
+-- row as it was locked, the limit too.
 -- What a call counts on: the budgets of its run, of the runs above it that wait for it, of its agent, its workspace.
 
 -- name: reserve
@@ -40,8 +42,8 @@ WITH RECURSIVE line AS (
       FROM room
 ), moved AS (
     UPDATE runs_budget b
-       SET spent = b.spent + room.charge, over = b.over + room.used - room.charge,
-           reserved = b.reserved - room.before + ceil(room.input + fit.output * room.each)
+       SET lim = room.lim, spent = room.spent + room.charge, over = room.over + room.used - room.charge,
+           reserved = room.reserved - room.before + ceil(room.input + fit.output * room.each)
       FROM room, fit
      WHERE b.id = room.id AND fit.output >= %(least)s::bigint
     RETURNING b.id, room.charge, ceil(room.input + fit.output * room.each)::bigint AS amount
@@ -73,8 +75,8 @@ WITH mine AS MATERIALIZED (
       FROM charged c WHERE v.id = c.reservation
 ), moved AS (
     UPDATE runs_budget b
-       SET spent = b.spent + c.charge, reserved = b.reserved - c.amount, over = b.over + c.used - c.charge,
-           warned = b.warned OR (b.spent + c.charge) * 5 >= b.lim * 4
+       SET lim = c.lim, spent = c.spent + c.charge, reserved = c.reserved - c.amount, over = c.over + c.used - c.charge,
+           warned = c.warned OR (c.spent + c.charge) * 5 >= c.lim * 4
       FROM charged c WHERE b.id = c.id
     RETURNING b.run_id, b.agent_id, b.kind, b.lim, b.spent, b.warned AND NOT c.warned AS warn
 )
@@ -96,8 +98,8 @@ WITH RECURSIVE line AS (
     SELECT bool_and(spent + %(steps)s::int <= lim) AS fits FROM mine
 ), moved AS (
     UPDATE runs_budget b
-       SET spent = b.spent + %(steps)s::int,
-           warned = b.warned OR (NOT %(above)s AND (b.spent + %(steps)s::int) * 5 >= b.lim * 4)
+       SET lim = mine.lim, spent = mine.spent + %(steps)s::int, reserved = mine.reserved,
+           warned = mine.warned OR (NOT %(above)s AND (mine.spent + %(steps)s::int) * 5 >= mine.lim * 4)
       FROM mine, fit WHERE b.id = mine.id AND fit.fits
     RETURNING b.id, b.warned AND NOT mine.warned AS warn
 )
