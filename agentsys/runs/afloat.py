@@ -57,10 +57,19 @@ class Afloat:
             return self._places - self._taken
 
     def enter(self) -> None:
-        """Take a place, when there is one."""
+        """Take a place, when there is one; no connection is held meanwhile, for who leaves may need it."""
+        if self._entered():
+            return
+        db.release()
         with self._changed:
             self._changed.wait_for(lambda: self._taken < self._places)
             self._taken += 1
+
+    def _entered(self) -> bool:
+        with self._changed:
+            free = self._taken < self._places
+            self._taken += free
+            return free
 
     def leave(self, count: int = 1) -> None:
         """Give places back."""

@@ -41,7 +41,7 @@ class Calls:
         )
         self.workers = [self.add_worker() for _ in range(workers)]
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{web_port}", timeout=60)
-        wait_until(self._ready, timeout_s=START_S, pause_s=0.2)
+        wait_until(self.ready, timeout_s=START_S, pause_s=0.2)
         answer = self._http.post("/api/v1/auth/token", json={"username": "admin", "password": PASSWORD})
         self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
 
@@ -50,7 +50,7 @@ class Calls:
         command = ["-m", "workers", "network", "--concurrency", str(self._slots), "--name", name]
         return psutil.Process(self.stack.run(name, sys.executable, *command).pid)
 
-    def _ready(self) -> bool:
+    def ready(self) -> bool:
         try:
             row = self.db.execute("SELECT count(*) FROM infrastructure_worker").fetchone()
             return self._http.get("/healthz").status_code == 200 and row is not None and row[0] >= len(self.workers)

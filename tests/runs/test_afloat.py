@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import OperationalError
@@ -12,6 +13,7 @@ from agentsys.runs import engine, leases, services
 from agentsys.runs.models import Step
 from agentsys.runs.store import moves
 from agentsys.tools import registry, tool
+from tests.support.rows import value
 from tests.support.threads import background, until
 from tests.support.worker import Watcher, statuses
 
@@ -243,3 +245,24 @@ def test_an_unsafe_call_is_made_once(submit, server, afloat, drain):
 
     run.refresh_from_db()
     assert (run.status, server.asked) == ("succeeded", 1)
+
+
+def test_who_waits_for_a_place_holds_no_connection():
+    """More threads than there are connections, as a worker has: those who leave a place must get one."""
+    room, held = engine.floating(1), threading.Semaphore(0)
+    room.enter()
+
+    def enter_and_leave():
+        value("SELECT 1")
+        held.release()
+        room.enter()
+        room.leave()
+
+    with ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(enter_and_leave) for _ in range(16)]
+        for _ in waiting:
+            assert held.acquire(timeout=20)
+        assert value("SELECT 1") == 1
+        room.leave()
+        for one in waiting:
+            one.result(20)
