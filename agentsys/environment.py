@@ -87,6 +87,7 @@ class Environment(BaseModel):
     keep_history_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
     keep_keys_days: Annotated[float, Field(ge=0, le=36_500)] = 0.0
     run_max_steps: Annotated[int, Field(ge=1, le=1000)] = 1000
+    lane_slots: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     run_max_depth: Annotated[int, Field(ge=0, le=50)] = 5
     run_max_children: Annotated[int, Field(ge=0, le=1000)] = 100
     run_max_plans: Annotated[int, Field(ge=1, le=50)] = 5

@@ -257,6 +257,7 @@ RETRY_CAP_S = ENV.retry_cap_s
 RUN_MAX_STEPS = ENV.run_max_steps
 #: Days after its end; 0: for ever.  Events and attempts, and idempotency keys, may leave before their runs.
 KEEP_RUNS_DAYS, KEEP_HISTORY_DAYS, KEEP_KEYS_DAYS = ENV.keep_runs_days, ENV.keep_history_days, ENV.keep_keys_days
+LANE_SLOTS = ENV.lane_slots  # of a workspace in each lane, unless its admin says otherwise
 RUN_MAX_DEPTH, RUN_MAX_CHILDREN = ENV.run_max_depth, ENV.run_max_children
 RUN_MAX_PLANS, PLAN_MAX_FAN_OUT = ENV.run_max_plans, ENV.plan_max_fan_out
 RUN_MAX_REPEATS = ENV.run_max_repeats

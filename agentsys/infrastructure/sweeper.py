@@ -40,10 +40,11 @@ class Sweeper:
         """Do what is due.  Never raises: what failed is tried again a second later."""
         jobs: list[Callable[[], object]] = [
             self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
-            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._mind_budgets, self._wheel.turn,
+            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._mind_budgets, self._admit,
+            self._wheel.turn,
         ]  # fmt: skip
         if self._ticks % 30 == 0:
-            jobs += [sweeps.repair_stuck, sweeps.fold_settled, registry.forget_old]
+            jobs += [sweeps.repair_stuck, sweeps.recount_slots, sweeps.fold_settled, registry.forget_old]
         self._ticks += 1
         for job in jobs:
             self._guarded(job)
@@ -69,6 +70,9 @@ class Sweeper:
 
     def _wake(self) -> None:
         dispatch.wake(sorted({*sweeps.wake_sleepers(), *sweeps.due_lanes(older_than_s=RING_AFTER_S)}))
+
+    def _admit(self) -> None:
+        dispatch.wake(sweeps.admit())
 
     def _expire_questions(self) -> None:
         dispatch.wake(sweeps.expire_questions())

@@ -13,7 +13,7 @@ from agentsys.core.errors import AgentSysError, IdempotencyKeyReused, InvalidInp
 
 from . import dispatch, files, intake, submission
 from .models import Run
-from .store import quota
+from .store import quota, slots
 from .store.create import NewRun, insert_runs
 from .submission import Submission
 
@@ -58,6 +58,7 @@ def submit_all(
     if digest and (known := _replayed(workspace_id, keys, digest)):
         return known, True
     new = _new_runs(workspace_id, requests, keys, digest, faults)
+    slots.make(workspace_id, {lane for run in new for lane in run.steps.roots})
     try:
         runs = db.retrying(
             lambda: quota.within(workspace_id, len(new), lambda: _insert(workspace_id, user, new, requests))

@@ -20,7 +20,7 @@ from agentsys.core.sanitize import clean
 
 from . import dispatch, files, intake, submission
 from .models import Run, Step
-from .store import moves, payloads, quota, verdicts
+from .store import moves, payloads, quota, slots, verdicts
 from .store.create import insert_runs
 from .store.payloads import Owner
 from .submission import Submission
@@ -94,6 +94,7 @@ class _Asked:
                     files.put_first(self.workspace_id, [(run.pk, *file) for file in self.request.files.items()])
             return run
 
+        slots.make(self.workspace_id, new.steps.roots)
         work = insert_with_files if self.request.files else insert
         run = db.retrying(lambda: quota.within(self.workspace_id, 1, work))
         if run is not None:

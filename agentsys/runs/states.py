@@ -82,6 +82,8 @@ RUN_PAUSABLE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.WAITING)
 STEP_FINAL = (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED)
 #: A run with a step in one of these moves by itself.
 STEP_ACTIVE = (StepStatus.QUEUED, StepStatus.READY, StepStatus.RUNNING, StepStatus.SLEEPING)
+#: A step in one of these holds a slot of its workspace and lane.
+STEP_SLOTTED = (StepStatus.READY, StepStatus.RUNNING)
 
 #: Kinds whose steps ask a model: their attempts may hold reservations.
 MODEL_KINDS = (StepKind.PLAN, StepKind.ACT, StepKind.ANSWER, StepKind.CHAT)

@@ -16,6 +16,7 @@ CHECKS = {
     "I3": "events are 1..n",
     "I4": "deps_left = open parents",
     "I5": "lease iff running",
+    "I6": "slots are what holds them, within their limits",
     "I7": "spent + reserved within the limit, spent is what was settled, nothing reserved for the dead",
     "I8": "finished runs are closed, counters are true",
     "I9": "every live run has a live step, a time or a counterpart",

@@ -141,7 +141,8 @@ def time_passes(_play: Play) -> bool:
     """The leases of those who hold any run out, and what sleeps is due; whether a sweeper has something to do."""
     moved = sql("UPDATE runs_step SET lease_expires_at = clock_timestamp() - interval '1 s' WHERE status = 'running'")
     moved += sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
-    return moved > 0 or Step.objects.filter(status="waiting", reason="child").exists()
+    queued = Step.objects.filter(status="queued").exists()  # whoever was to admit it met the fault
+    return moved > 0 or queued or Step.objects.filter(status="waiting", reason="child").exists()
 
 
 def check(play: Play) -> None:

@@ -105,6 +105,7 @@ class Workers(Base):
     def sweep(self) -> None:
         """Everything that a sweeper does in one round, but what only time brings."""
         sweeps.wake_sleepers()
+        sweeps.admit()
         sweeps.join_children()
         sweeps.cancel_orphans()
         assert sweeps.follow_parents() == []

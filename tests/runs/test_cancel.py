@@ -117,6 +117,7 @@ def test_a_run_that_is_not_there_cannot_be_cancelled(submit):
 
     with pytest.raises(NotFound):
         services.cancel(run)
+    assert sweeps.recount_slots() == 1  # its step went without a word
 
 
 def test_a_step_given_back_in_a_stopping_run_ends(submit):

@@ -220,6 +220,7 @@ def test_a_step_of_a_stopping_run_is_never_claimed(submit):
         assert in_parallel(lambda: claim("compute", owner="w")) == [None]
 
     assert claim("compute", owner="w") is None
+    assert sweeps.recount_slots() == 1  # the step was cancelled past the engine
 
 
 def test_claims_that_this_process_does_not_know_of_are_found(submit):

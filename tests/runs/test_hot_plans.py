@@ -6,7 +6,7 @@ import uuid
 import pytest
 from django.db import connection
 
-from agentsys.runs.store import claims
+from agentsys.runs.store import claims, sweeps
 from agentsys.runs.store.sql import SQL
 from tests.support.rows import sql
 
@@ -96,6 +96,7 @@ def test_what_is_written_is_found_by_its_key(submit, known, unknown):
 def test_a_claim_is_found_by_key_where_statistics_saw_the_tables_just_emptied(submit):
     grow(submit, 60)
     sql("DELETE FROM runs_run")
+    sweeps.recount_slots()
     analyse()
     grow(submit, 60)
 

@@ -5,7 +5,7 @@ import pytest
 from agentsys.core.errors import InvalidInput, InvalidTransition, NotFound, TooManyMessages
 from agentsys.runs import control, handlers, services
 from agentsys.runs.models import Run
-from agentsys.runs.store import messages, moves
+from agentsys.runs.store import messages, moves, sweeps
 from agentsys.runs.store.claims import claim
 from tests.support.rows import photograph, sql
 from tests.support.threads import in_parallel
@@ -126,6 +126,7 @@ def test_a_run_that_is_not_there_takes_none(submit):
 
     with pytest.raises(NotFound):
         control.message(Run(id=run.pk, workspace_id=run.workspace_id), "Hello?")
+    assert sweeps.recount_slots() == 1  # its step went without a word
 
 
 def test_messages_have_a_bound_and_no_number_twice(submit, monkeypatch):

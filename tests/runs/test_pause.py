@@ -227,6 +227,7 @@ def test_a_run_that_is_not_there_cannot_be_paused(submit):
     for ask in (control.pause, control.resume):
         with pytest.raises(NotFound):
             ask(run)
+    assert sweeps.recount_slots() == 1  # its step went without a word
 
 
 # --- What ends it all the same ---------------------------------------------------------

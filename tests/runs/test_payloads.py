@@ -10,7 +10,7 @@ from agentsys.accounts.models import Workspace
 from agentsys.agents.models import Agent, AgentVersion
 from agentsys.runs import control, forks, services, verify
 from agentsys.runs.models import Payload, PayloadUse, Run
-from agentsys.runs.store import claims, complete, payloads
+from agentsys.runs.store import claims, complete, payloads, sweeps
 from agentsys.runs.store.claims import Result
 from agentsys.runs.submission import Submission
 from tests.support.rows import sql, value
@@ -193,3 +193,4 @@ def test_a_result_of_a_run_that_is_gone_is_fenced_and_leaves_no_use(submit):
 
     assert error.type.__name__ == "LeaseLost"
     assert not PayloadUse.objects.exists()
+    assert sweeps.recount_slots() == 1  # its step went without a word

@@ -116,6 +116,7 @@ def test_a_stopping_run_with_something_left_over_ends(submit, left):
     run.refresh_from_db()
     assert (run.status, run.reason, statuses(run)) == ("cancelled", "user", {"a": "cancelled"})
     sql("DELETE FROM runs_run")  # its step was put there without its joins
+    sweeps.recount_slots()
 
 
 def test_what_was_just_made_is_not_judged(submit):

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from django.conf import settings
 
 from agentsys.accounts.models import Workspace
 from agentsys.agents.models import Agent, AgentVersion
@@ -27,7 +28,8 @@ PARTS = 2 if SEEDS >= 1_000 else 1
 SOMETIMES = (
     "fenced", "already", "reaped", "crashed", "frozen", "lost bell", "unknown commit", "before a commit",
     "after a statement", "late decision", "resolved", "clock jumped", "clock jumped back", "zombie", "poison",
-    "replanned", "superseded", "refused: too_many_plans", "parked", "raised", "held", "kept",
+    "replanned", "superseded", "refused: too_many_plans", "parked", "raised", "held", "kept", "admitted",
+    "admitted by the sweeper",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.django_db(transaction=True)]
@@ -50,6 +52,8 @@ def history(seed: int, actions: Sequence[Action], seen: Counter[str], trace: lis
     world.trace = trace
     with pytest.MonkeyPatch.context() as patch:
         world.faults.install(patch)
+        patch.setattr(settings, "LANE_SLOTS", world.rng.choice((1, 2, 3, 2000)))
+        world.watch_admissions(patch)
         world.play(actions)
         check(world)
         world.finish()

@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any
+from uuid import UUID
 
+import pytest
 from django.db import OperationalError, connection
 
 from agentsys.accounts.models import Workspace
@@ -25,7 +27,7 @@ from agentsys.core.errors import (
 from agentsys.runs import approvals, budgets, control, services
 from agentsys.runs.models import Approval, Run, Step
 from agentsys.runs.states import Lane
-from agentsys.runs.store import moves, sweeps
+from agentsys.runs.store import moves, slots, sweeps
 from agentsys.runs.submission import Submission
 from tests.simulation import plans
 from tests.simulation.faults import Faults
@@ -229,7 +231,25 @@ class World:
         sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
         sweeps.wake_sleepers()
         sweeps.mind_budgets()
+        self.admit()
         self.seen["lost bell"] += bool(sweeps.due_lanes(older_than_s=0))
+
+    def watch_admissions(self, patch: pytest.MonkeyPatch) -> None:
+        """Count those that follow from a step that was queued, or from a slot that was given back."""
+        real = slots.admit
+
+        def admit(workspace_id: UUID, lane: str) -> int:
+            moved = real(workspace_id, lane)
+            self.seen["admitted"] += bool(moved)
+            return moved
+
+        patch.setattr(slots, "admit", admit)
+
+    def admit(self) -> None:
+        """The sweeper's look at what is queued while a slot is free."""
+        before = self.seen["admitted"]
+        self.seen["admitted by the sweeper"] += bool(sweeps.admit())
+        self.seen["admitted"] = before
 
     def expire_questions(self) -> None:
         """The time of some is over.  A question and its step keep the same time."""
@@ -341,7 +361,7 @@ def _raised(limits: Mapping[str, float], times: int) -> dict[str, float]:
 
 _WEIGHTS = {
     "submit": 6, "claim": 14, "begin": 14, "end": 14, "record": 12, "record_again": 2, "beat": 3, "release": 1,
-    "crash": 2, "bad_step": 1, "freeze": 3, "zombie": 1, "reap": 5, "wake": 5, "decide": 5, "resolve": 3,
+    "crash": 2, "bad_step": 1, "freeze": 3, "zombie": 1, "reap": 5, "wake": 5, "admit": 3, "decide": 5, "resolve": 3,
     "expire_questions": 1, "clock_jumps": 1, "clock_jumps_back": 1, "deadline": 1, "cancel": 1, "replan": 3, "plan": 6,
     "pause": 2, "resume": 3, "retry": 2, "repair": 0, "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
 }  # fmt: skip

@@ -36,11 +36,13 @@ class Worker:
         return engine.drain(lane, owner=self.name, observer=self.watcher, slice_s=60)
 
     def work(self, *, sleepers: bool = False) -> int:
-        """Do all that is due in all lanes, until nothing is; with ``sleepers``, what becomes due, too."""
+        """Do all that is due in all lanes, until nothing is; with ``sleepers``, what becomes due or was left
+        queued, too."""
         done = 0
         while True:
             if sleepers:
                 sweeps.wake_sleepers()
+                sweeps.admit()
             now = sum(self.drain(lane) for lane in Lane)
             done += now
             if not now:

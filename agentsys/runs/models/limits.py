@@ -139,17 +139,26 @@ class SubmissionQuota(models.Model):
 
 
 class LaneSlot(models.Model):
-    """How many steps of a lane a workspace may run at a time, and its place in the virtual clock."""
+    """How many steps of a lane a workspace may have ready or running, and its place in the virtual clock.
+
+    ``used`` counts them.  ``over`` is what was running when the limit was lowered, beyond it; it only falls.
+    ``hungry``: the last look at what is queued found more than there was room for.  ``custom``: somebody has set
+    the limit; else it is the installation's.
+    """
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", db_index=False)
     lane = models.CharField(max_length=10, choices=Lane)
-    lim = models.IntegerField(default=100)
+    lim = models.IntegerField()
     used = models.IntegerField(default=0)
+    over = models.IntegerField(default=0, db_default=0)
     weight = models.FloatField(default=1.0)
     next_key = models.BigIntegerField(default=0)
+    hungry = models.BooleanField(default=False, db_default=False)
+    custom = models.BooleanField(default=False, db_default=False)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["workspace", "lane"], name="laneslot_once"),
-            models.CheckConstraint(condition=Q(used__gte=0, used__lte=F("lim")), name="laneslot_within_limit"),
+            models.CheckConstraint(condition=Q(used__gte=0, used__lte=F("lim") + F("over")), name="laneslot_in_limit"),
+            models.CheckConstraint(condition=Q(lim__gte=0, over__gte=0, weight__gt=0), name="laneslot_sane"),
         ]

@@ -38,6 +38,7 @@ class Step(models.Model):
     deps_left = models.IntegerField(default=0)
     fair_key = models.BigIntegerField(default=0)  # smallest runs first; see ENGINE, fairness
     slot_held = models.BooleanField(default=False)
+    held = models.CharField(max_length=8, blank=True, default="", db_default="")  # why it may not be admitted: paused
     available_at = models.DateTimeField(null=True)  # sleeping or waiting: when time alone moves it
 
     attempt = models.IntegerField(default=0)  # counts claims; with claim_token it is the fence
@@ -70,9 +71,15 @@ class Step(models.Model):
             rule("step_crashes_bounded", "crashes BETWEEN 0 AND 3"),
             rule("step_blocked_has_parents", "deps_left >= 0 AND (status <> 'blocked' OR deps_left > 0)"),
             rule("step_tool_named_iff_tool_kind", "(kind = 'tool') = (tool <> '')"),
+            rule("step_held_is_queued", "held = '' OR status = 'queued'"),
         ]
         indexes = [
             models.Index(fields=["lane", "fair_key"], name="step_claimable", condition=Q(status=StepStatus.READY)),
+            models.Index(
+                fields=["workspace_id", "lane", "fair_key"],
+                name="step_admissible",
+                condition=Q(status=StepStatus.QUEUED, held=""),
+            ),
             models.Index(fields=["lease_expires_at"], name="step_leases", condition=Q(lease_expires_at__isnull=False)),
             models.Index(
                 fields=["available_at"],

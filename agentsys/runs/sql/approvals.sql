@@ -42,8 +42,8 @@ UPDATE runs_step s
    SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb,
        arguments = coalesce(%(arguments)s::jsonb, s.arguments), available_at = NULL, claim_token = NULL,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
-       ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
-       finished_at = CASE WHEN %(to)s::text IN ('ready', 'queued') THEN NULL ELSE clock_timestamp() END
+       held = CASE WHEN %(to)s::text = 'queued' THEN %(held)s ELSE '' END,
+       finished_at = CASE WHEN %(to)s::text = 'queued' THEN NULL ELSE clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.status = 'waiting' AND s.reason = %(kind)s
 RETURNING s.*;
 

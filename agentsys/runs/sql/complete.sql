@@ -1,6 +1,9 @@
 -- name: complete
 -- running -> succeeded for a few steps, of one run or of several: their events, their attempts, the joins of their
 -- children, the runs' counters and ends, and the claim of children in the same lane; one statement, one commit.
+-- Each step hands its slot to a child that is claimed along, or gives it back; of a chain the slot's row is not even
+-- read.  Where there are more children in the lane, free slots are taken for them, unless others wait (hungry); what is
+-- left over is queued for one, and "admit" comes next where the answer says that there may be some.
 -- The run rows are locked first, in the order given, which is that of their ids.  This statement's snapshot may
 -- be older than those locks, so everything is decided from columns of the rows it updates; plan_version guards
 -- the edges (whoever adds steps raises it).  A step that ends its run comes alone ("last" guards the result that
@@ -31,22 +34,45 @@ WITH given AS MATERIALIZED (
        AND s.run_id = run.run_id AND s.claim_token = run.token AND s.status = 'running'
     RETURNING s.id, s.run_id, s.workspace_id, s.key, s.kind, s.attempt, s.claim_token, s.lease_owner, s.claimed_at,
               run.priority, run.status AS run_status
+), own AS MATERIALIZED (
+    SELECT workspace_id, count(*) AS n FROM done GROUP BY workspace_id
 ), ends AS MATERIALIZED (
-    SELECT e.child_id, done.run_id, done.priority, done.run_status, count(*) AS parents
+    SELECT e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status, count(*) AS parents
       FROM done JOIN runs_stepedge e ON e.parent_id = done.id AND e.parent_id = ANY (ARRAY(SELECT step_id FROM run))
-     GROUP BY e.child_id, done.run_id, done.priority, done.run_status
+     GROUP BY e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status
+), kin AS MATERIALIZED (
+    SELECT k.id, ends.workspace_id, k.deps_left <= ends.parents AS is_free,
+           row_number() OVER (PARTITION BY ends.run_id ORDER BY k.deps_left - ends.parents, k.id) AS of_run
+      FROM ends JOIN runs_step k ON k.id = ends.child_id AND k.id = ANY (ARRAY(SELECT child_id FROM ends))
+     WHERE k.lane = %(lane)s AND ends.run_status = 'running'
+), slot AS MATERIALIZED (
+    SELECT *, CASE WHEN hungry THEN 0 ELSE greatest(0, lim - used) END AS free FROM runs_laneslot
+     WHERE lane = %(lane)s AND workspace_id = ANY (ARRAY(
+           SELECT workspace_id FROM own WHERE EXISTS (SELECT FROM own JOIN kin USING (workspace_id) WHERE kin.is_free
+                                                       GROUP BY workspace_id HAVING count(*) > max(own.n))))
+     ORDER BY workspace_id FOR NO KEY UPDATE
+), start AS MATERIALIZED (
+    SELECT slot.*, 10000000 / weight AS spacing,
+           least(greatest(next_key, level.key), level.key + used * 10000000 / weight) AS key
+      FROM slot CROSS JOIN (
+           SELECT coalesce(min(tag), extract(epoch FROM clock_timestamp()) * 1e6) AS key
+             FROM (SELECT s.fair_key + (SELECT priority FROM runs_run WHERE id = s.run_id) * 30000000 AS tag FROM runs_step s
+                    WHERE s.status = 'ready' AND s.lane = %(lane)s ORDER BY s.fair_key LIMIT 8) first) level
 ), pick AS MATERIALIZED (
-    SELECT id, (%(tokens)s::uuid[])[row_number() OVER (ORDER BY of_run, id)] AS token
-      FROM (SELECT k.id, row_number() OVER (PARTITION BY ends.run_id ORDER BY k.deps_left - ends.parents, k.id) AS of_run
-              FROM ends JOIN runs_step k ON k.id = ends.child_id AND k.id = ANY (ARRAY(SELECT child_id FROM ends))
-             WHERE k.lane = %(lane)s AND ends.run_status = 'running') k
+    SELECT kin.id, (start.key + kin.place * start.spacing)::bigint AS key,
+           (%(tokens)s::uuid[])[row_number() OVER (ORDER BY kin.of_run, kin.id)] AS token
+      FROM (SELECT *, row_number() OVER (PARTITION BY workspace_id ORDER BY of_run, id) AS place FROM kin) kin
+      JOIN own ON own.workspace_id = kin.workspace_id LEFT JOIN start ON start.workspace_id = kin.workspace_id
+     WHERE kin.place <= own.n + coalesce(start.free, 0)
 ), child AS (
     UPDATE runs_step c
        SET deps_left = c.deps_left - ends.parents,
            status = CASE WHEN c.deps_left > ends.parents THEN 'blocked' WHEN pick.token IS NOT NULL THEN 'running'
-                         WHEN ends.run_status IN ('paused', 'waiting') THEN 'queued' ELSE 'ready' END,
-           fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - ends.priority * 30000000,
-           ready_at = CASE WHEN c.deps_left = ends.parents THEN clock_timestamp() END,
+                         WHEN pick.key IS NOT NULL THEN 'ready' ELSE 'queued' END,
+           held = CASE WHEN c.deps_left = ends.parents AND ends.run_status IN ('paused', 'waiting') THEN 'paused' ELSE '' END,
+           fair_key = coalesce(pick.key, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint) - ends.priority * 30000000,
+           ready_at = CASE WHEN c.deps_left = ends.parents AND (pick.token IS NOT NULL OR pick.key IS NOT NULL)
+                           THEN clock_timestamp() END,
            attempt = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN 1 ELSE 0 END,
            claim_token = CASE WHEN c.deps_left = ends.parents THEN pick.token END,
            lease_owner = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN %(owner)s ELSE '' END,
@@ -56,12 +82,14 @@ WITH given AS MATERIALIZED (
            started_at = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN clock_timestamp() END
       FROM ends LEFT JOIN pick ON pick.id = ends.child_id
      WHERE c.id = ends.child_id AND c.id = ANY (ARRAY(SELECT child_id FROM ends)) AND c.status = 'blocked'
-    RETURNING c.status, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
+    RETURNING c.status, c.held, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
               c.lane, c.effect, c.timeout_s, c.max_attempts, c.reason, c.attempt, c.failures, c.claim_token, c.lease_owner, c.available_at, c.approval
 ), n AS (
     SELECT run_id,
            count(*) FILTER (WHERE status = 'running') AS claimed,
            count(*) FILTER (WHERE status <> 'blocked') AS activated,
+           array_agg(DISTINCT lane::text) FILTER (
+               WHERE status = 'queued' AND held = '' AND (lane <> %(lane)s OR NOT EXISTS (SELECT FROM slot))) AS queued_lanes,
            array_agg(lane::text) FILTER (WHERE status = 'ready') AS ready_lanes
       FROM child GROUP BY run_id
 ), moved AS (
@@ -87,7 +115,7 @@ WITH given AS MATERIALIZED (
            error = CASE WHEN r.status <> 'cancelling' THEN d.error ELSE r.error END,
            result = CASE WHEN r.status <> 'cancelling' THEN d.result END,
            finished_at = CASE WHEN d.last THEN clock_timestamp() END
-      FROM (SELECT done.*, coalesce(n.claimed, 0) AS claimed, coalesce(n.activated, 0) AS activated, n.ready_lanes
+      FROM (SELECT done.*, coalesce(n.claimed, 0) AS claimed, coalesce(n.activated, 0) AS activated, n.queued_lanes, n.ready_lanes
               FROM (SELECT run.run_id, array_agg(done.id) AS ids, count(*) AS steps, bool_or(run.last) AS last,
                            count(*) FILTER (WHERE done.kind = 'tool') AS tool_calls,
                            sum(run.model_calls) AS model_calls, sum(run.input_tokens) AS input_tokens,
@@ -98,7 +126,7 @@ WITH given AS MATERIALIZED (
               LEFT JOIN n ON n.run_id = done.run_id) d
      WHERE r.id = d.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM run))
     RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason, d.ids, d.steps,
-              d.claimed, d.ready_lanes, CASE WHEN d.last THEN r.parent_step END AS parent_step,
+              d.claimed, d.queued_lanes, d.ready_lanes, CASE WHEN d.last THEN r.parent_step END AS parent_step,
               (d.last OR (r.status = 'waiting' AND r.held_at IS NULL))::int AS turned
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
@@ -120,10 +148,31 @@ WITH given AS MATERIALIZED (
     SELECT claim_token, workspace_id, run_id, id, attempt, lease_owner, 'succeeded', claimed_at, clock_timestamp()
       FROM done
     ON CONFLICT (id) DO NOTHING
+), freed AS MATERIALIZED (
+    SELECT own.workspace_id, own.n - coalesce(k.taken, 0) AS n, coalesce(k.taken, 0) AS taken, coalesce(k.queued, 0) AS queued
+      FROM own LEFT JOIN (SELECT workspace_id, count(*) FILTER (WHERE status IN ('running', 'ready')) AS taken,
+                                 count(*) FILTER (WHERE status = 'queued' AND held = '') AS queued
+                            FROM child WHERE lane = %(lane)s GROUP BY workspace_id) k ON k.workspace_id = own.workspace_id
+     WHERE own.n <> coalesce(k.taken, 0) OR EXISTS (SELECT FROM slot)
+), locked AS MATERIALIZED (
+    SELECT id, used, lim, over FROM runs_laneslot
+     WHERE workspace_id = ANY (ARRAY(SELECT workspace_id FROM freed)) AND lane = %(lane)s
+     ORDER BY workspace_id FOR NO KEY UPDATE
+), left_over AS (
+    UPDATE runs_laneslot l
+       SET used = greatest(0, locked.used - freed.n), lim = locked.lim,
+           over = least(locked.over, greatest(0, locked.used - freed.n - locked.lim)),
+           hungry = l.hungry OR freed.queued > 0,
+           next_key = CASE WHEN freed.n < 0 THEN (start.key + freed.taken * start.spacing)::bigint ELSE l.next_key END
+      FROM locked, freed LEFT JOIN start ON start.workspace_id = freed.workspace_id
+     WHERE l.id = locked.id AND l.id = ANY (ARRAY(SELECT id FROM locked)) AND l.workspace_id = freed.workspace_id
+    RETURNING l.workspace_id, l.hungry AND l.used < l.lim AS hungry
 )
-SELECT child.*, moved.id AS moved_id, moved.ids AS moved_steps, moved.open_steps AS run_open_steps,
-       moved.plan_version AS run_plan_version, moved.ready_lanes, moved.parent_step
-  FROM moved LEFT JOIN child ON child.run_id = moved.id AND child.status = 'running';
+SELECT child.*, moved.id AS moved_id, moved.workspace_id AS moved_workspace, moved.ids AS moved_steps, moved.open_steps AS run_open_steps,
+       moved.plan_version AS run_plan_version, moved.queued_lanes, moved.ready_lanes, moved.parent_step,
+       coalesce(left_over.hungry, false) AS hungry
+  FROM moved LEFT JOIN child ON child.run_id = moved.id AND child.status = 'running'
+  LEFT JOIN left_over ON left_over.workspace_id = moved.workspace_id;
 
 -- name: completion_state
 -- Why complete found nothing: already done, fenced, or the run has changed since it was read.

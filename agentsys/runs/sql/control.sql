@@ -1,23 +1,24 @@
 -- name: hold_ready
--- ready -> queued for all that a claim could take; in id order under the run's lock.  Sleepers are locked, too:
--- the one sweep that moves steps without their run's lock may be about to make them ready (see hold_woken).
+-- ready -> queued for all that a claim could take, and held there, as what was queued before; in id order under the
+-- run's lock.  Sleepers are locked, too: the one sweep that moves steps without their run's lock may be about to wake
+-- them (see hold_woken).
 WITH open AS (
     SELECT id, status FROM runs_step
-     WHERE run_id = %(run_id)s AND status IN ('ready', 'sleeping')
+     WHERE run_id = %(run_id)s AND status IN ('queued', 'ready', 'sleeping')
      ORDER BY id FOR NO KEY UPDATE
 )
-UPDATE runs_step s SET status = 'queued', ready_at = NULL
-  FROM open WHERE s.id = open.id AND open.status = 'ready';
+UPDATE runs_step s SET status = 'queued', held = 'paused', ready_at = NULL
+  FROM open WHERE s.id = open.id AND open.status IN ('queued', 'ready')
+RETURNING s.lane, open.status AS was;
 
 -- name: release_held
--- queued -> ready for what a pause held back; in id order under the run's lock.
-WITH held AS (
-    SELECT id FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' ORDER BY id FOR NO KEY UPDATE
+-- What a pause held back may be admitted again; in id order under the run's lock.
+WITH kept AS (
+    SELECT id FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'paused' ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE runs_step s
-   SET status = 'ready', ready_at = clock_timestamp(),
-       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
-  FROM held WHERE s.id = held.id
+   SET held = '', fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
+  FROM kept WHERE s.id = kept.id
 RETURNING s.lane;
 
 -- name: waits_for_its_start
@@ -62,8 +63,7 @@ WITH run AS (
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.reason,
         s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false, 0, 0, 0, '',
-        clock_timestamp(), CASE WHEN s.status = 'ready' THEN clock_timestamp() END,
-        o.output, o.error, o.effect_started_at, o.started_at,
+        clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
         CASE WHEN s.reason = 'recorded' THEN o.finished_at END
       FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text,
         objective text, arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text,

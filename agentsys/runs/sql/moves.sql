@@ -12,7 +12,8 @@ SELECT *, lease_expires_at < clock_timestamp() AS expired, clock_timestamp() AS 
 -- name: leave_running
 -- running -> to, while the claim still holds; under the run's lock.  A step whose unsafe call may have
 -- started goes back only with the word that nothing was sent, or to have its check asked: then the call's start
--- stays, and keeps the gate shut.
+-- stays, and keeps the gate shut.  To ready it goes with its slot, and not behind those that are ready: its place is
+-- that of a clock that may have run differently since.
 UPDATE runs_step s
    SET status = %(to)s::text, reason = %(reason)s, error = %(error)s::jsonb, output = %(output)s::jsonb, usage = %(usage)s::jsonb,
        failures = s.failures + %(failed)s, crashes = s.crashes + %(crashed)s,
@@ -24,6 +25,13 @@ UPDATE runs_step s
                            WHEN %(delay_s)s::float8 IS NOT NULL
                            THEN clock_timestamp() + make_interval(secs => %(delay_s)s::float8) END,
        ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
+       held = CASE WHEN %(to)s::text = 'queued' THEN %(held)s ELSE '' END,
+       fair_key = CASE WHEN %(to)s::text = 'ready' THEN least(s.fair_key, coalesce(
+                           (SELECT first.fair_key FROM runs_step first WHERE first.status = 'ready' AND first.lane = s.lane
+                             ORDER BY first.fair_key LIMIT 1), (extract(epoch FROM clock_timestamp()) * 1e6)::bigint))
+                       WHEN %(to)s::text = 'queued'
+                       THEN (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
+                       ELSE s.fair_key END,
        finished_at = CASE WHEN %(to)s::text IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END
  WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
    AND (%(to)s::text NOT IN ('ready', 'queued', 'sleeping') OR s.effect_started_at IS NULL OR %(not_sent)s
@@ -42,10 +50,10 @@ RETURNING s.id;
 UPDATE runs_step s
    SET status = %(to)s::text, reason = '', output = %(output)s::jsonb, error = %(error)s::jsonb, available_at = NULL,
        claim_token = NULL,
-       effect_started_at = CASE WHEN %(to)s::text IN ('ready', 'queued') THEN NULL ELSE s.effect_started_at END,
+       effect_started_at = CASE WHEN %(to)s::text = 'queued' THEN NULL ELSE s.effect_started_at END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
-       ready_at = CASE WHEN %(to)s::text = 'ready' THEN clock_timestamp() ELSE s.ready_at END,
-       finished_at = CASE WHEN %(to)s::text IN ('ready', 'queued') THEN NULL ELSE clock_timestamp() END
+       held = CASE WHEN %(to)s::text = 'queued' THEN %(held)s ELSE '' END,
+       finished_at = CASE WHEN %(to)s::text = 'queued' THEN NULL ELSE clock_timestamp() END
  WHERE s.run_id = %(run_id)s AND s.key = %(key)s AND s.status = 'waiting' AND s.reason = %(reason)s
 RETURNING s.*;
 
@@ -62,12 +70,11 @@ SELECT number, worker, started_at, ended_at, coalesce(error -> 'data', '{}') AS 
  ORDER BY number;
 
 -- name: join_children
--- blocked -> ready (queued in a paused run) for each child of a parent that has ended; under the run's lock, so a
--- plain decrement.
+-- blocked -> queued for each child of a parent that has ended; under the run's lock, so a plain decrement.
 UPDATE runs_step c
    SET deps_left = c.deps_left - 1,
-       status = CASE WHEN c.deps_left > 1 THEN 'blocked' ELSE %(ready)s::text END,
-       ready_at = CASE WHEN c.deps_left > 1 THEN NULL ELSE clock_timestamp() END,
+       status = CASE WHEN c.deps_left > 1 THEN 'blocked' ELSE 'queued' END,
+       held = CASE WHEN c.deps_left > 1 THEN '' ELSE %(held)s END,
        fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
   FROM runs_stepedge e
  WHERE e.parent_id = %(step_id)s AND c.id = e.child_id AND c.status = 'blocked'
@@ -80,7 +87,7 @@ UPDATE runs_step c
    SET status = 'skipped', reason = 'parent', deps_left = c.deps_left - 1, finished_at = clock_timestamp()
   FROM runs_stepedge e
  WHERE e.parent_id = %(step_id)s AND c.id = e.child_id AND c.status = 'blocked' AND c.if_failed = 'skip'
-RETURNING c.id, c.key;
+RETURNING c.id, c.key, c.lane;
 
 -- name: cancel_open
 -- Everything of a run that is not running and not final -> cancelled; in id order under the run's lock.
@@ -94,9 +101,10 @@ WITH open AS (
       FROM open WHERE a.step_id = open.id AND a.decision = ''
     RETURNING a.id, a.step_id
 ), cancelled AS (
-    UPDATE runs_step s SET status = 'cancelled', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
+    UPDATE runs_step s
+       SET status = 'cancelled', held = '', reason = %(reason)s, available_at = NULL, finished_at = clock_timestamp()
       FROM open LEFT JOIN closed ON closed.step_id = open.id WHERE s.id = open.id
-    RETURNING s.id, s.key, s.kind, open.status AS was, closed.id AS approval
+    RETURNING s.id, s.key, s.kind, s.lane, open.status AS was, closed.id AS approval
 )
 SELECT * FROM cancelled ORDER BY id;
 
@@ -129,12 +137,27 @@ SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.cu
 -- One statement, however many runs: them, their steps, their edges, their first events; nothing of a run whose
 -- key is taken.  They come as JSON in one parameter, in the order in which they (and their steps) get their ids.
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
+-- The slots' rows are locked before anything is written, so nobody who waits for a key of ours holds one.  A first
+-- step is ready if a slot is free at its place in the lane (counted over all runs given); the others are queued.
+-- "wanting" are the lanes where a slot may be free all the same: a run that sleeps leaves its place, a row is missing.
 -- All that differs from call to call is in the rows: a parameter in a condition would have each call planned anew.
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(runs)s::jsonb) AS g(n int, id uuid, agent text, agent_version_id uuid,
         only_if_current boolean, goal text, plan jsonb, answer jsonb, input jsonb, model text, output_schema jsonb,
         labels jsonb, limits jsonb, priority int, idempotency_key text, request_digest text, start_at timestamptz,
-        deadline_s float8, open_steps int, active_steps int, steps jsonb)
+        deadline_s float8, open_steps int, active_steps int, steps jsonb, places jsonb)
+), slot AS MATERIALIZED (
+    SELECT *, greatest(0, lim - used) AS free FROM runs_laneslot
+     WHERE workspace_id = %(workspace_id)s::uuid
+       AND lane = ANY (ARRAY(SELECT DISTINCT p.lane FROM given g, jsonb_object_keys(g.places) AS p(lane)))
+     ORDER BY lane FOR NO KEY UPDATE
+), start AS MATERIALIZED (
+    SELECT slot.*, 10000000 / weight AS spacing,
+           least(greatest(next_key, level.key), level.key + used * 10000000 / weight) AS key
+      FROM slot CROSS JOIN LATERAL (
+           SELECT coalesce(min(tag), extract(epoch FROM clock_timestamp()) * 1e6) AS key
+             FROM (SELECT s.fair_key + (SELECT priority FROM runs_run WHERE id = s.run_id) * 30000000 AS tag FROM runs_step s
+                    WHERE s.status = 'ready' AND s.lane = slot.lane ORDER BY s.fair_key LIMIT 8) first) level
 ), run AS (
     INSERT INTO runs_run (id, workspace_id, agent_version_id, created_by_id, forked_from_step, depth, goal, plan, answer,
         plan_version, input, model, output_schema, effects, labels, limits, priority, status, reason, stop_reason,
@@ -142,7 +165,9 @@ WITH given AS MATERIALIZED (
         model_calls, tool_calls, idempotency_key, request_digest, start_at, deadline_at, time_up_at, created_at)
     SELECT g.id, %(workspace_id)s::uuid, g.agent_version_id, %(created_by_id)s::bigint, '', 0, g.goal, g.plan, g.answer,
         0, g.input, g.model, g.output_schema, 'live', g.labels, g.limits, g.priority, 'queued',
-        CASE WHEN g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, '',
+        CASE WHEN g.start_at > statement_timestamp() THEN 'start_at'
+             WHEN EXISTS (SELECT FROM jsonb_each_text(g.places) AS p(lane, first) JOIN start USING (lane)
+                           WHERE p.first::int <= start.free) THEN '' ELSE 'concurrency' END, '',
         '', false, 1, g.open_steps, g.active_steps, 0, 0, 0, 0, 0, 0, g.idempotency_key, g.request_digest, g.start_at,
         clock_timestamp() + make_interval(secs => g.deadline_s),
         greatest(g.start_at, clock_timestamp()) + make_interval(secs => (g.limits ->> 'time_s')::float8), clock_timestamp()
@@ -159,17 +184,29 @@ WITH given AS MATERIALIZED (
         slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, 0, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN g.start_at > statement_timestamp() THEN 'sleeping' ELSE 'ready' END,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN g.start_at > statement_timestamp() THEN 'sleeping'
+             WHEN s.place <= start.free THEN 'ready' ELSE 'queued' END,
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
-        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - g.priority * 30000000, false,
+        CASE WHEN s.place <= start.free THEN (start.key + s.place * start.spacing)::bigint
+             ELSE (extract(epoch FROM clock_timestamp()) * 1e6)::bigint END - g.priority * 30000000, false,
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN g.start_at END, 0, 0, 0, '',
-        clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
-      FROM run JOIN given g ON g.id = run.id,
+        clock_timestamp(), CASE WHEN s.place <= start.free THEN clock_timestamp() END
+      FROM run JOIN given g ON g.id = run.id CROSS JOIN LATERAL
         jsonb_to_recordset(g.steps) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        expires_s float8, timeout_s float8, max_attempts int, deps_left int)
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int, place int)
+      LEFT JOIN start ON start.lane = s.lane
      ORDER BY g.n, s.n
-    RETURNING id, key, run_id, workspace_id, depends_on
+    RETURNING id, key, run_id, workspace_id, depends_on, status, lane
+), n AS MATERIALIZED (
+    SELECT lane, count(*) FILTER (WHERE status = 'ready') AS ready, count(*) FILTER (WHERE status = 'queued') AS queued
+      FROM step GROUP BY lane
+), took AS (
+    UPDATE runs_laneslot l
+       SET used = start.used + n.ready, lim = start.lim, over = start.over, hungry = l.hungry OR n.queued > 0,
+           next_key = CASE WHEN n.ready > 0 THEN (start.key + n.ready * start.spacing)::bigint ELSE l.next_key END
+      FROM start JOIN n ON n.lane = start.lane
+     WHERE l.id = start.id AND n.ready + n.queued > 0
 ), edge AS (
     INSERT INTO runs_stepedge (workspace_id, run_id, parent_id, child_id)
     SELECT c.workspace_id, c.run_id, p.id, c.id
@@ -178,21 +215,24 @@ WITH given AS MATERIALIZED (
     INSERT INTO runs_event (workspace_id, run_id, seq, type, step, at, data)
     SELECT workspace_id, id, 1, 'run.queued', '', clock_timestamp(), '{}'::jsonb FROM run
 )
-SELECT id, status, reason, deadline_at, created_at FROM run;
+SELECT run.id, run.status, run.reason, run.deadline_at, run.created_at,
+       ARRAY(SELECT n.lane::text FROM n LEFT JOIN start ON start.lane = n.lane
+              WHERE n.queued > 0 AND n.ready < coalesce(start.free, 1)) AS wanting
+  FROM run;
 
 -- name: insert_steps
 -- New steps of a live run and their edges; under its lock.  Their parents are among them, or among the given ids.
 WITH step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
+        slot_held, held, available_at, attempt, failures, crashes, lease_owner, created_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, %(plan_version)s, s.timeout_s, s.max_attempts,
-        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN t.not_before IS NOT NULL THEN 'sleeping' ELSE %(ready)s::text END,
+        CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN t.not_before IS NOT NULL THEN 'sleeping' ELSE 'queued' END,
         CASE WHEN s.deps_left = 0 AND t.not_before IS NOT NULL THEN 'start_at' ELSE '' END, s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false,
-        CASE WHEN s.deps_left = 0 THEN t.not_before END, 0, 0, 0, '',
-        clock_timestamp(), CASE WHEN s.deps_left = 0 THEN clock_timestamp() END
+        CASE WHEN s.deps_left > 0 OR t.not_before IS NOT NULL THEN '' ELSE %(held)s END,
+        CASE WHEN s.deps_left = 0 THEN t.not_before END, 0, 0, 0, '', clock_timestamp()
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
         expires_s float8, timeout_s float8, max_attempts int, deps_left int),

@@ -20,7 +20,7 @@ WITH open AS (
     SELECT workspace_id, run_id, %(plan_id)s, id FROM open
 )
 UPDATE runs_step s
-   SET status = 'blocked', reason = '', deps_left = s.deps_left + 1, ready_at = NULL, available_at = NULL
+   SET status = 'blocked', held = '', reason = '', deps_left = s.deps_left + 1, ready_at = NULL, available_at = NULL
   FROM open WHERE s.id = open.id
 RETURNING s.id, s.lane, open.status AS was;
 
@@ -46,7 +46,7 @@ UPDATE runs_step s
                                                THEN %(suffix)s ELSE '' END
                             FROM unnest(s.depends_on) WITH ORDINALITY AS d(key, n) ORDER BY d.n)
   FROM old WHERE s.id = old.id
-RETURNING s.id, old.key;
+RETURNING s.id, s.lane, old.key;
 
 -- name: count_replaced
 -- How many steps "supersede" would take; under the run's lock.

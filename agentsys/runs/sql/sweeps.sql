@@ -3,25 +3,23 @@
 SELECT pg_try_advisory_xact_lock(hashtext('agentsys.' || %(job)s)) AS mine;
 
 -- name: due_sleepers
--- sleeping -> ready once their time has come.  No counter of the run changes, so no run is locked; and nothing
--- is waited for, so the index may give the order.
+-- sleeping -> queued once their time has come; "admit" comes next.  No counter of the run changes, so no run is
+-- locked; and nothing is waited for, so the index may give the order.
 WITH due AS MATERIALIZED (
     SELECT id FROM runs_step WHERE status = 'sleeping' AND available_at <= clock_timestamp()
      ORDER BY available_at LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE runs_step s
-   SET status = 'ready', ready_at = clock_timestamp(),
-       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - r.priority * 30000000
+   SET status = 'queued', fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - r.priority * 30000000
   FROM due, runs_run r WHERE s.id = due.id AND r.id = s.run_id
-RETURNING s.id, s.lane;
+RETURNING s.id, s.workspace_id, s.lane;
 
 -- name: hold_woken
--- ready -> queued for those of the steps just woken whose run is paused or out of time; in the same transaction, so that nobody
--- sees them ready.  By a snapshot of its own: a pause that is not in it still waits for these very steps.
-UPDATE runs_step s
-   SET status = 'queued', ready_at = NULL
+-- Those of the steps just woken whose run is paused or out of time are held; in the same transaction, so that nobody
+-- admits them.  By a snapshot of its own: a pause that is not in it still waits for these very steps.
+UPDATE runs_step s SET held = 'paused'
   FROM runs_run r
- WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'ready' AND r.id = s.run_id AND (r.status = 'paused' OR r.held_at IS NOT NULL)
+ WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'queued' AND r.id = s.run_id AND (r.status = 'paused' OR r.held_at IS NOT NULL)
 RETURNING s.id;
 
 -- name: expired_leases

@@ -82,6 +82,17 @@ SELECT r.id::text FROM runs_run r CROSS JOIN LATERAL jsonb_each_text(r.limits) A
  WHERE l.key IN ('steps', 'tokens', 'cost_usd') AND NOT EXISTS (
         SELECT 1 FROM runs_budget b WHERE b.run_id = r.id AND b.kind = CASE l.key WHEN 'cost_usd' THEN 'cost_micros' ELSE l.key END
            AND b.lim = floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric));
+-- name: I6
+-- a slot's count is what is ready and running of its workspace and lane; it is within the limit, or what was running when
+-- the limit was lowered; and nothing of a run that is paused, stops or has ended holds one without running
+SELECT coalesce(l.workspace_id, n.workspace_id) || ' ' || coalesce(l.lane, n.lane) AS what
+  FROM runs_laneslot l FULL JOIN (SELECT workspace_id, lane, count(*) AS used FROM runs_step
+                                   WHERE status IN ('ready', 'running') GROUP BY workspace_id, lane) n
+    ON n.workspace_id = l.workspace_id AND n.lane = l.lane
+ WHERE coalesce(l.used, 0) <> coalesce(n.used, 0) OR l.used > l.lim + l.over
+UNION ALL
+SELECT s.id::text FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+ WHERE (s.status = 'ready' AND r.status NOT IN ('queued', 'running')) OR (s.status = 'running' AND r.finished_at IS NOT NULL);
 
 -- name: I8
 -- a finished run has no open step, and a run's counters are true

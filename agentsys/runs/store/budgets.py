@@ -109,9 +109,9 @@ def _fund(change: Change, step_id: int) -> bool:
         return _insert_kept(change, row)
     moved = db.rows(
         SQL["leave_waiting"], run_id=change.run["id"], key=row["key"], reason=REASON, to=change.ready.value,
-        output=None, error=None, priority=change.run["priority"],
+        output=None, error=None, priority=change.run["priority"], held=change.held,
     )[0]  # fmt: skip
-    _gone_on(change, moved["status"])
+    _gone_on(change, moved["status"], row["lane"])
     change.event("step.released", row["key"], why=REASON)
     change.ring(row["lane"])
     return True
@@ -125,14 +125,14 @@ def _insert_kept(change: Change, row: db.Row) -> bool:
     except BudgetExhausted:  # the room was taken in between
         return False
     db.rows(SQL["plan_found_room"], step_id=row["id"])
-    _gone_on(change, StepStatus.SUCCEEDED)
+    _gone_on(change, StepStatus.SUCCEEDED, row["lane"])
     change.event("step.succeeded", row["key"], attempt=row["attempt"])
     replan.record(change, row, steps, known=kept["known"])
     return True
 
 
-def _gone_on(change: Change, to: str) -> None:
-    change.left(StepStatus.WAITING, to)
+def _gone_on(change: Change, to: str, lane: str) -> None:
+    change.left(StepStatus.WAITING, to, lane)
     change.repark()
 
 
@@ -157,7 +157,7 @@ def hold(run_id: UUID) -> None:
 
 
 def _hold(change: Change, now: Any) -> None:
-    db.rows(SQL["hold_ready"], run_id=change.run["id"])
+    change.hold()
     change.run["held_at"] = now
     if not change.is_paused:
         change.wait_for_time()

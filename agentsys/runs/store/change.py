@@ -22,6 +22,7 @@ from .. import dispatch
 from ..states import RUN_FINAL, STEP_ACTIVE, RunStatus, StepKind, StepStatus
 from . import kin, payloads, reservations
 from .claims import Result
+from .holding import Holding
 from .payloads import Owner
 from .reservations import Spending
 from .sql import SQL
@@ -38,11 +39,12 @@ def jsonb(value: Any) -> Jsonb | None:
 
 
 @dataclass
-class Change:
-    """A locked run and what is to be written of it; ``lanes`` to ring after the commit."""
+class Change(Holding):
+    """A locked run and what is to be written of it; ``lanes`` to ring after the commit.
 
-    run: db.Row
-    lanes: list[str] = field(default_factory=list)
+    No step becomes ready here: it is queued for a slot, and admitted after the commit.
+    """
+
     _events: list[dict[str, Any]] = field(default_factory=list)
     _costs: dict[str, Any] = field(default_factory=lambda: {"tool_calls": 0, **Result(None).costs()})
     _cancelling: bool = False
@@ -56,31 +58,14 @@ class Change:
     def is_final(self) -> bool:
         return self.run["status"] in RUN_FINAL
 
-    @property
-    def is_paused(self) -> bool:
-        return bool(self.run["status"] == RunStatus.PAUSED)
-
-    @property
-    def is_held(self) -> bool:
-        """Nothing of the run starts: somebody has paused it, or its time is used up."""
-        return self.is_paused or self.run["held_at"] is not None
-
-    @property
-    def ready(self) -> StepStatus:
-        """Where a step goes that could run now; in a run that is held it waits for the resume."""
-        return StepStatus.QUEUED if self.is_held else StepStatus.READY
-
-    def ring(self, lane: str) -> None:
-        """A step of ``lane`` has become :attr:`ready`."""
-        if not self.is_held:
-            self.lanes.append(lane)
-
     def event(self, type_: str, step: str = "", **data: Any) -> None:
         self.run["event_seq"] += 1
         self._events.append({"seq": self.run["event_seq"], "type": type_, "step": step, "data": data})
 
-    def left(self, was: str, to: str, *, plans: bool = False) -> None:
-        """Count one step's move from ``was`` to ``to``; ``plans``: a planning step, which no budget counts."""
+    def left(self, was: str, to: str, lane: str, *, plans: bool = False) -> None:
+        """Count one step's move from ``was`` to ``to``, and the slot of ``lane`` that it gives back; ``plans``: a
+        planning step, which no budget counts."""
+        self.count_slot(was, to, lane)
         self.run["active_steps"] += (to in STEP_ACTIVE) - (was in STEP_ACTIVE)
         if to in (StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.SKIPPED, StepStatus.CANCELLED):
             self.run["open_steps"] -= 1
@@ -137,9 +122,14 @@ class Change:
         self._cancelling = True
         self.cancel_open("run")
 
+    def hold(self) -> None:
+        """What has not started waits, without a slot, until the run goes on."""
+        for row in db.rows(SQL["hold_ready"], run_id=self.run["id"]):
+            self.left(row["was"], StepStatus.QUEUED, row["lane"])
+
     def pause(self, *, reason: str, by: str | None = None) -> None:
         """Nothing of the run is claimed any more; what runs goes on to its end."""
-        db.rows(SQL["hold_ready"], run_id=self.run["id"])
+        self.hold()
         self._turn(RunStatus.PAUSED, reason, **({"by": by} if by else {}))
 
     def resume(self, *, by: str | None = None) -> None:
@@ -155,9 +145,9 @@ class Change:
         self._turn(RunStatus.QUEUED if self.run["started_at"] is None else RunStatus.WAITING, "budget")
 
     def go_on(self) -> None:
-        """Nothing holds the run any more: what was held back is ready, and its status is what its steps say."""
+        """Nothing holds the run any more: what was held back wants its slots; its status is what its steps say."""
         held = db.rows(SQL["release_held"], run_id=self.run["id"], priority=self.run["priority"])
-        self.lanes.extend(row["lane"] for row in held)
+        self._wanting.update(row["lane"] for row in held)
         if not self.run["active_steps"]:
             self._turn(RunStatus.WAITING, self.run["parked_reason"])
         elif self.run["started_at"] is None:
@@ -172,7 +162,7 @@ class Change:
         for row in sorted(rows, key=lambda row: int(row["id"])):  # told in plan order, whatever the join gave
             if row["approval"]:
                 self.event("approval.decided", row["key"], approval=str(row["approval"]), decision="cancelled")
-            self.left(row["was"], StepStatus.CANCELLED, plans=row["kind"] == StepKind.PLAN)
+            self.left(row["was"], StepStatus.CANCELLED, row["lane"], plans=row["kind"] == StepKind.PLAN)
             self.event("step.cancelled", row["key"])
             self._has_orphans |= row["kind"] == StepKind.DELEGATE and row["was"] == StepStatus.WAITING
 
@@ -182,26 +172,29 @@ class Change:
         while ended:
             parent, bad = ended.pop()
             params = {"step_id": parent, "failed": bad, "priority": self.run["priority"]}
-            for row in db.rows(SQL["join_children"], ready=self.ready.value, **params):
+            for row in db.rows(SQL["join_children"], held=self.held, **params):
                 self._joined(row)
             if not bad:
                 continue
             for row in db.rows(SQL["skip_children"], step_id=parent):
-                self.left(StepStatus.BLOCKED, StepStatus.SKIPPED)
+                self.left(StepStatus.BLOCKED, StepStatus.SKIPPED, row["lane"])
                 self.event("step.skipped", row["key"])
                 ended.append((row["id"], True))
 
     def _joined(self, row: db.Row) -> None:
         if row["status"] != StepStatus.BLOCKED:
-            self.left(StepStatus.BLOCKED, row["status"])
+            self.left(StepStatus.BLOCKED, row["status"], row["lane"])
             self.ring(row["lane"])
 
     def save(self) -> None:
-        """Settle the status, then write the run and its events."""
-        if self.is_final:
-            return
-        self._settle()
-        self._settle_budgets()
+        """Settle the status, then write the run and its events, and give slots back: the last lock of all."""
+        if not self.is_final:
+            self._settle()
+            self._settle_budgets()
+            self._write()
+        self.give_back_slots()
+
+    def _write(self) -> None:
         run = self.run
         db.rows(
             SQL["save_run"],
@@ -220,7 +213,9 @@ class Change:
             )
 
     def tell(self) -> None:
-        """After the commit: hints to who follows the run and to the workers of one that now stops; its parent moves."""
+        """After the commit: slots for those that want one, hints to who follows the run and to the workers of one that
+        now stops; its parent moves."""
+        self.admit()
         if self._events:
             dispatch.changed(self.run["id"])
         if self._cancelling and not self.is_final:

@@ -14,6 +14,7 @@ from agentsys.core import db
 from agentsys.core.errors import AgentSysError, ChildFailed
 from agentsys.runs.told import told
 
+from .. import dispatch
 from ..states import RunStatus, StepStatus
 from . import kin, payloads
 from .change import Change, jsonb, locked
@@ -43,6 +44,7 @@ def wait_for_child(claim: Claim) -> Sequence[str]:
             change.park(REASON)
             leave(change, claim, StepStatus.WAITING, reason=REASON, outcome="delegated")
             change.event("step.waiting", claim.key, reason=REASON)
+        dispatch.wake(change.lanes)  # somebody else has its slot
         return True
 
     if db.persistent(work, for_s=settings.LEASE_S):
@@ -83,14 +85,14 @@ def _join(change: Change, child: db.Row) -> None:
     row = db.row(
         SQL["leave_waiting"], run_id=child["run_id"], key=child["key"], reason=REASON,
         to=(StepStatus.SUCCEEDED if good else StepStatus.FAILED).value, output=jsonb(child["result"] if good else None),
-        error=jsonb(error and told(error)), priority=change.run["priority"],
+        error=jsonb(error and told(error)), priority=change.run["priority"], held=change.held,
     )  # fmt: skip
     if row is None:  # somebody was faster, or the parent stops
         return
     uses = payloads.Uses(row["workspace_id"])
     uses.add(row["output"], row["run_id"])
     uses.keep([row["run_id"]])
-    change.left(StepStatus.WAITING, row["status"])
+    change.left(StepStatus.WAITING, row["status"], row["lane"])
     change.repark()
     if error is not None:
         after_failure(change, row, Fault(error, "error"))

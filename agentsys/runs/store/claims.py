@@ -12,9 +12,12 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
+from psycopg.types.json import Jsonb
 
 from agentsys.core import db
+from agentsys.core.errors import AgentSysError
 from agentsys.llm.types import Usage
+from agentsys.runs.told import told
 
 from .sql import SQL
 
@@ -165,3 +168,12 @@ def open_gate(claim: Claim) -> bool:
 def orphaned(owner: str, held: Sequence[UUID]) -> list[db.Row]:
     """Running steps of this process that it does not hold: a claim whose answer was lost."""
     return db.rows(SQL["orphaned_claims"], owner=owner, tokens=list(held))
+
+
+def write_attempt(row: db.Row, *, token: UUID, outcome: str, error: AgentSysError | None = None) -> None:
+    """Keep what became of an attempt; the first word on a token stays."""
+    db.rows(
+        SQL["insert_attempt"], token=token, workspace_id=row["workspace_id"], run_id=row["run_id"], step_id=row["id"],
+        number=row["attempt"], worker=row["lease_owner"], outcome=outcome, error=error and Jsonb(told(error)),
+        started_at=row["claimed_at"],
+    )  # fmt: skip

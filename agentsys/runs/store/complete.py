@@ -17,7 +17,7 @@ from agentsys.core.errors import LeaseLost
 from agentsys.runs import results
 
 from ..states import RunStatus, StepStatus
-from . import payloads
+from . import payloads, slots
 from .claims import Claim, Completion, Result, claimed, from_row
 from .payloads import Owner
 from .sql import SQL
@@ -70,7 +70,10 @@ def complete_all(done: Sequence[tuple[Claim, Result]], *, claim_next: int) -> di
         What came of each, by its claim's token: a LeaseLost was not recorded, for it is no longer ours.
     """
     records = db.persistent(lambda: [_record(claim, result) for claim, result in done], for_s=settings.LEASE_S)
-    return db.persistent(_Batch(records, claim_next).record, for_s=settings.LEASE_S)
+    batch = _Batch(records, claim_next)
+    outcomes = db.persistent(batch.record, for_s=settings.LEASE_S)
+    lanes = slots.admit_all(batch.wanting)
+    return _with_lanes(outcomes, lanes) if lanes else outcomes
 
 
 def _record(claim: Claim, result: Result) -> _Record:
@@ -86,6 +89,7 @@ class _Batch:
         self._claim_next = claim_next
         self._asked: list[UUID] = []  # tokens of claims that may have been taken along
         self._known: dict[UUID, _Known] = {}
+        self.wanting: set[slots.Pair] = set()  #: where a step may be admitted now
         for claim in sorted((record.claim for record in records), key=lambda claim: -claim.run_open_steps):
             self._see(claim.run_id, claim.run_plan_version, claim.run_open_steps)
 
@@ -135,6 +139,8 @@ class _Batch:
         )
         for row in rows:
             self._see(row["moved_id"], row["run_plan_version"], row["run_open_steps"])
+            lanes = [*(row["queued_lanes"] or ()), *([first.lane] if row["hungry"] else ())]
+            self.wanting.update((row["moved_workspace"], lane) for lane in lanes)
         return {row["moved_id"]: row for row in rows}, [from_row(row) for row in rows if row["id"] is not None]
 
     def _outcome(self, record: _Record, moved: db.Row | None) -> Outcome | None:
@@ -149,6 +155,7 @@ class _Batch:
         if state is None or not state["ours"] or state["status"] not in (StepStatus.RUNNING, StepStatus.SUCCEEDED):
             return LeaseLost(step=claim.key, attempt=claim.attempt)
         if state["status"] == StepStatus.SUCCEEDED:  # an earlier try of ours got through
+            self.wanting.add((claim.workspace_id, claim.lane))
             return Completion(lanes=(claim.lane,))
         self._known[claim.run_id] = _Known(state["plan_version"], state["open_steps"])  # no result of the earlier look
         return None
@@ -176,6 +183,12 @@ def _with_claims(
         if claims and isinstance(outcome, Completion):
             outcomes[record.claim.claim_token] = replace(outcome, claims=claims)
     return outcomes
+
+
+def _with_lanes(outcomes: dict[UUID, Outcome], lanes: Sequence[str]) -> dict[UUID, Outcome]:
+    """The lanes of the steps that were admitted afterwards, each with one that was recorded."""
+    token, first = next((token, one) for token, one in outcomes.items() if isinstance(one, Completion))
+    return outcomes | {token: replace(first, lanes=[*first.lanes, *lanes])}
 
 
 def _joined(given: Sequence[bytes]) -> Jsonb:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from .. import dispatch
 from ..states import RUN_PAUSABLE
 from .change import locked
 
@@ -12,7 +13,8 @@ def pause(run_id: UUID, *, reason: str = "operator", by: str | None = None) -> b
     with locked(run_id) as change:
         if change.run["status"] in RUN_PAUSABLE:
             change.pause(reason=reason, by=by)
-        return change.is_paused
+    dispatch.wake(change.lanes)  # others have its slots now
+    return change.is_paused
 
 
 def resume(run_id: UUID, *, by: str | None = None, reason: str | None = None) -> Sequence[str] | None:

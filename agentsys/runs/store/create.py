@@ -1,5 +1,6 @@
 """Rows of new runs and new steps, made from plans that were checked before."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -19,8 +20,8 @@ from agentsys.tools.registry import ToolSpec
 
 from .. import results
 from ..models import Run
-from ..states import Lane, StepKind, StepStatus
-from . import payloads, reservations
+from ..states import Lane, StepKind
+from . import payloads, reservations, slots
 from .change import Change
 from .sql import SQL
 
@@ -67,6 +68,18 @@ class NewRun:
         version = self.version
         own = {"n": n, "agent": version.agent.slug, "agent_version_id": version.pk, "steps": self.steps.rows}
         return {**self.values, **self._of_steps(), **own, **more}
+
+    def placed(self, taken: Counter[str]) -> tuple["NewRun", dict[str, int]]:
+        """With a place in its lane for each first step, after those that are ``taken``; and the first one a lane."""
+        places: dict[str, int] = {}
+        rows = []
+        for row in self.steps.rows:
+            if not row["deps_left"]:
+                taken[row["lane"]] += 1
+                places.setdefault(row["lane"], taken[row["lane"]])
+                row = {**row, "place": taken[row["lane"]]}
+            rows.append(row)
+        return replace(self, steps=replace(self.steps, rows=rows)), places
 
     def stored(self, written: Mapping[str, Any]) -> Run:
         """As it is now in the database; ``written`` has what only the database knew."""
@@ -121,13 +134,19 @@ def insert_runs(
 ) -> list[Run]:
     """Write runs, their steps and their first events in one statement; without those whose idempotency key is taken.
 
+    Their first steps are ready where a slot is free (of those that slots.make made before), else queued for one.
     Costs a statement more for each value that is kept elsewhere, one for all of them, and one for all that are limited.
 
     Args:
         only_if_current: Also without those whose version is not their agent's current one.
     """
+    taken = Counter[str]()
     uses = payloads.Uses(workspace_id)
-    runs = [_as_text(run, uses, n=n, only_if_current=only_if_current) for n, run in enumerate(new)]
+    placed = [run.placed(taken) for run in new]
+    runs = [
+        _as_text(run, uses, n=n, only_if_current=only_if_current, places=places)
+        for n, (run, places) in enumerate(placed)
+    ]
     given = {"workspace_id": workspace_id, "created_by_id": created_by_id}
     limited = [run.id for run in new if not reservations.KINDS.keys().isdisjoint(run.values["limits"])]
     with transaction.atomic() if uses or limited else nullcontext():
@@ -136,6 +155,7 @@ def insert_runs(
         uses.keep(rows)
         if limited:
             db.rows(SQL["insert_budgets"], runs=limited)
+    slots.admit_later([(workspace_id, lane) for row in written[:1] for lane in row["wanting"]])
     return [run.stored(rows[run.id] | given) for run in new if run.id in rows]
 
 
@@ -163,7 +183,7 @@ def add_steps(
         run_id=run["id"],
         plan_version=run["plan_version"],
         priority=run["priority"],
-        ready=change.ready.value,
+        held=change.held,
         steps=Jsonb(steps.rows),
         edges=Jsonb(steps.edges),
         beside=list(beside),
@@ -172,7 +192,7 @@ def add_steps(
     run["open_steps"] += len(steps.rows)
     run["active_steps"] += len(steps.roots)
     for row in made:
-        if row["status"] == StepStatus.READY:
+        if row["status"] == change.ready:
             change.ring(row["lane"])
     return [row["id"] for row in made]
 

@@ -17,6 +17,7 @@ from agentsys.core.errors import AgentSysError, ApprovalDecided, ApprovalDenied,
 from agentsys.core.ids import uuid7
 from agentsys.runs.told import told
 
+from .. import dispatch
 from ..models import Approval
 from ..states import ApprovalKind, Decision, RunStatus, StepStatus
 from . import payloads
@@ -88,6 +89,7 @@ def _ask(claim: Claim, question: Question) -> None:
         change.park(question.kind)
         change.event("approval.requested", claim.key, **_asked(claim, question, row))
         change.event("step.waiting", claim.key, reason=question.kind.value, approval=str(row["id"]))
+    dispatch.wake(change.lanes)  # somebody else has its slot
 
 
 def _time_s(claim: Claim) -> float:
@@ -104,7 +106,7 @@ def _asked(claim: Claim, question: Question, row: db.Row) -> dict[str, Any]:
 
 
 def approve(approval: Approval, by: Person) -> Sequence[str]:
-    """waiting -> ready (queued in a paused run), for the arguments shown.  Of this and all that follow:
+    """waiting -> queued for a slot, for the arguments shown.  Of this and all that follow:
 
     Returns:
         Lanes to ring.
@@ -120,7 +122,7 @@ def approve(approval: Approval, by: Person) -> Sequence[str]:
 
 
 def edit(approval: Approval, by: Person, edited: Edit) -> Sequence[str]:
-    """waiting -> ready, with other arguments: a call of its own, approved by the same word."""
+    """waiting -> queued, with other arguments: a call of its own, approved by the same word."""
     template = payloads.packed(edited.template, _owner(approval))
 
     def work(change: Change) -> None:
@@ -225,9 +227,10 @@ def _leave(
     row = db.row(
         SQL["leave_asked"], step_id=approval.step_id, kind=approval.kind, to=to.value, output=jsonb(output),
         error=jsonb(error and told(error)), arguments=jsonb(arguments), priority=change.run["priority"],
+        held=change.held,
     )  # fmt: skip
     if row is None:  # an open question whose step does not wait: nothing follows from it
         raise InvalidTransition("The step does not wait for this decision.", step=approval.step.key)
-    change.left(StepStatus.WAITING, to)
+    change.left(StepStatus.WAITING, to, row["lane"])
     change.repark()
     return row

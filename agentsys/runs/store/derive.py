@@ -14,7 +14,7 @@ from agentsys.core.errors import InvalidTransition
 
 from ..models import Run
 from ..states import RunStatus, StepKind, StepStatus
-from . import payloads
+from . import payloads, slots
 from .change import jsonb
 from .create import NewSteps
 from .sql import SQL
@@ -46,7 +46,7 @@ class Derived:
 
     def lanes(self) -> list[str]:
         """Of the steps that can run now."""
-        return [row["lane"] for row in self.rows if row["status"] == StepStatus.READY]
+        return [row["lane"] for row in self.rows if row["status"] == StepStatus.QUEUED]
 
     def events(self, **data: Any) -> list[dict[str, Any]]:
         """What the new run's followers are told first; ``data`` says where it comes from."""
@@ -76,7 +76,7 @@ def origin_steps(run_id: UUID) -> list[db.Row]:
 def anew(steps: NewSteps, files_of: UUID | None = None) -> Derived:
     """Nothing is kept: ``steps`` begin as in any run."""
     rows = [
-        row | {"plan_version": 0, "reason": "", "status": "blocked" if row["deps_left"] else "ready", "origin": None}
+        row | {"plan_version": 0, "reason": "", "status": "blocked" if row["deps_left"] else "queued", "origin": None}
         for row in steps.rows
     ]
     keys = [row["key"] for row in rows]
@@ -135,7 +135,7 @@ def _row(n: int, step: db.Row, kept: Collection[str], unknown: Collection[str]) 
         return row | {"n": n, "origin": step["id"], "deps_left": 0, "status": step["status"], "reason": RECORDED}
     if key in unknown:
         return row | {"n": n, "origin": step["id"], "deps_left": 0, "status": "waiting", "reason": UNKNOWN}
-    status = "blocked" if deps_left else "ready"
+    status = "blocked" if deps_left else "queued"
     return row | {"n": n, "origin": None, "deps_left": deps_left, "status": status, "reason": ""}
 
 
@@ -146,9 +146,10 @@ def _first(steps: Sequence[db.Row], again: Sequence[str]) -> str:
 
 
 def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | None:
-    """Write it with its first events in one statement; None when its key (or its parent's step) is taken.
+    """Write it with its first events in one statement, and have its first steps admitted.
 
-    Costs a statement more for each value that is kept elsewhere, and one for all of them.
+    None when its key (or its parent's step) is taken.  Costs a statement more for each value that is kept elsewhere,
+    and one for all of them.
     """
     uses, run_id = payloads.Uses(values["workspace_id"]), values["id"]
     documents = {name: values[name] and values[name].obj for name in ("plan", "input")}
@@ -158,7 +159,10 @@ def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | No
         made = _insert({**values, **packed}, replace(derived, rows=rows), told)
         if made is not None:
             uses.keep([run_id])
-    return db.instance(Run, made | documents) if made else None
+    if made is None:
+        return None
+    slots.admit_later([(made["workspace_id"], lane) for lane in derived.lanes()])
+    return db.instance(Run, made | documents)
 
 
 def _insert(values: Mapping[str, Any], derived: Derived, told: Mapping[str, Any]) -> db.Row | None:

@@ -12,10 +12,11 @@ from agentsys.core import backoff, db
 from agentsys.core.errors import AgentSysError, BudgetExhausted, LeaseLost, LoopDetected, OutcomeUnknown
 from agentsys.runs.told import told
 
+from .. import dispatch
 from ..states import MODEL_KINDS, RunStatus, StepKind, StepStatus
 from . import crashes, payloads, replan, unknown
 from .change import Change, jsonb, locked
-from .claims import Claim, Result
+from .claims import Claim, Result, write_attempt
 from .complete import usage_of
 from .payloads import Owner
 from .reservations import Spending
@@ -165,6 +166,7 @@ def sleep(claim: Claim, *, until: datetime | None = None, delay_s: float | None 
                 return
             row = leave(change, claim, StepStatus.SLEEPING, reason="timer", at=until, delay_s=delay_s)
             change.event("step.sleeping", claim.key, until=row["available_at"].isoformat())
+        dispatch.wake(change.lanes)  # somebody else has its slot
 
     db.persistent(work, for_s=settings.LEASE_S)
 
@@ -212,11 +214,11 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         _move(change, held, StepStatus.CANCELLED, error=error, reason="run", outcome=outcome, of_attempt=lost)
     elif error is not None and unknown.may_check_after(held, crashed=crashed):
         how = {"outcome": outcome, **unknown.how_to_check(held, why)}
-        to = change.ready if how["at"] is None else StepStatus.SLEEPING
+        to = change.again if how["at"] is None else StepStatus.SLEEPING
         _move(change, held, to, error=error, crashed=crashed, of_attempt=lost, **how)
         change.event("step.unknown", held["key"], error=told(error), why=why)
         if to != StepStatus.SLEEPING:
-            change.ring(held["lane"])
+            change.ring_again(held["lane"])
     elif error is not None:
         _park_unknown(change, held, error, unknown.is_checking(held), why=why)
     elif lost is not None and crashes.is_last(held):
@@ -225,9 +227,9 @@ def _give_back(change: Change, held: db.Row, why: str, crashed: bool) -> None:
         after_failure(change, row, Fault(poison, "poison"))
     else:  # with its reason: a timer that has run out stays so
         at, reason = held["available_at"], held["reason"]
-        _move(change, held, change.ready, crashed=crashed, outcome=outcome, at=at, reason=reason, of_attempt=lost)
+        _move(change, held, change.again, crashed=crashed, outcome=outcome, at=at, reason=reason, of_attempt=lost)
         change.event("step.released", held["key"], why=why)
-        change.ring(held["lane"])
+        change.ring_again(held["lane"])
 
 
 def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None, by: str | None = None) -> bool:
@@ -236,6 +238,7 @@ def stop(run_id: UUID, *, reason: str, error: AgentSysError | None = None, by: s
         if change.is_final:
             return False
         change.stop(reason=reason, error=error, by=by)
+    dispatch.wake(change.lanes)  # others have its slots now
     return True
 
 
@@ -273,23 +276,14 @@ def _move(
         SQL["leave_running"], step_id=held["id"], token=held["claim_token"], to=to.value, reason=reason,
         output=jsonb(result and result.output), usage=jsonb(result and usage_of(result)),
         error=jsonb(error and told(error)), failed=int(failed), crashed=int(crashed), not_sent=not_sent,
-        checked=checked, at=at, delay_s=delay_s,
+        checked=checked, at=at, delay_s=delay_s, held=change.held, priority=change.run["priority"],
     )  # fmt: skip
     if row is None:
         raise LeaseLost(step=held["id"])
-    change.left(StepStatus.RUNNING, to, plans=row["kind"] == StepKind.PLAN)
+    change.left(StepStatus.RUNNING, to, row["lane"], plans=row["kind"] == StepKind.PLAN)
     if row["kind"] in MODEL_KINDS:
         change.settle(held["claim_token"])
     if to == StepStatus.CANCELLED:
         change.event("step.cancelled", row["key"])
     write_attempt(row, token=held["claim_token"], outcome=outcome or to.value, error=of_attempt or error)
     return row
-
-
-def write_attempt(row: db.Row, *, token: UUID, outcome: str, error: AgentSysError | None = None) -> None:
-    """Keep what became of an attempt; the first word on a token stays."""
-    db.rows(
-        SQL["insert_attempt"], token=token, workspace_id=row["workspace_id"], run_id=row["run_id"], step_id=row["id"],
-        number=row["attempt"], worker=row["lease_owner"], outcome=outcome, error=jsonb(error and told(error)),
-        started_at=row["claimed_at"],
-    )  # fmt: skip

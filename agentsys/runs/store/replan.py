@@ -116,7 +116,7 @@ def _add(change: Change, planning: _Planning, *, why: str, failures: list[dict[s
     (plan_id,) = add_steps(change, new, not_before=not_before)
     held = db.rows(SQL["hold_for_plan"], run_id=run["id"], plan_id=plan_id)
     for row in held:
-        change.left(row["was"], StepStatus.BLOCKED)
+        change.left(row["was"], StepStatus.BLOCKED, row["lane"])
     change.event("plan.requested", planning.next_key, why=why, held=len(held))
 
 
@@ -140,8 +140,8 @@ def record(change: Change, step: db.Row, steps: NewSteps, *, known: Mapping[str,
 
 def _supersede(change: Change) -> list[str]:
     rows = db.rows(SQL["supersede"], run_id=change.run["id"], suffix=f".v{change.run['plan_version']}")
-    for _ in rows:
-        change.left(StepStatus.BLOCKED, StepStatus.SKIPPED)
+    for row in rows:
+        change.left(StepStatus.BLOCKED, StepStatus.SKIPPED, row["lane"])
     return [row["key"] for row in sorted(rows, key=lambda row: int(row["id"]))]
 
 

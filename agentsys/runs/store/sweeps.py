@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import budgets, children, decisions, families, moves
+from . import budgets, children, decisions, families, moves, slots
 from .change import locked
 from .sql import SQL
 
@@ -22,22 +22,26 @@ MAX_BATCHES = 20
 
 
 def wake_sleepers() -> list[str]:
-    """sleeping -> ready (queued in a paused run) where the time has come, up to 10,000; the lanes to ring."""
-    lanes: list[str] = []
+    """sleeping -> queued where the time has come, up to 10,000, and on to ready where slots are free.
+
+    Returns:
+        The lanes to ring.
+    """
+    pairs: set[slots.Pair] = set()
     for _ in range(MAX_BATCHES):
         woken, more = _wake_batch()
-        lanes += woken
+        pairs.update(woken)
         if not more:
             break
-    return lanes
+    return slots.admit_all(pairs)
 
 
-def _wake_batch() -> tuple[list[str], bool]:
-    """Lanes to ring, and whether there may be more that are due."""
+def _wake_batch() -> tuple[list[slots.Pair], bool]:
+    """Where steps have been woken, and whether there may be more that are due."""
     with transaction.atomic():
         if not _mine("sleepers"):
             return [], False
-        woken = {row["id"]: row["lane"] for row in db.rows(SQL["due_sleepers"], limit=BATCH)}
+        woken = {row["id"]: (row["workspace_id"], row["lane"]) for row in db.rows(SQL["due_sleepers"], limit=BATCH)}
         more = len(woken) == BATCH
         if woken:
             for row in db.rows(SQL["hold_woken"], ids=list(woken)):
@@ -160,6 +164,30 @@ def _repair(run_id: UUID) -> None:
             change.cancel_open("run")
         elif counts["open_steps"] and not counts["waiting_steps"]:
             change.stop(reason="error", error=AgentSysError("The run could not go on; retry it."))
+
+
+def admit() -> list[str]:
+    """Let queued steps have the slots that are free, and take those over a lowered limit from what has not started.
+
+    Returns:
+        The lanes to ring.
+    """
+    for row in db.rows(SQL["lanes_over"]):
+        slots.demote(row["workspace_id"], row["lane"])
+    waiting = db.rows(SQL["lanes_to_admit"], limit=BATCH)
+    return slots.admit_all((row["workspace_id"], row["lane"]) for row in waiting)
+
+
+def recount_slots() -> int:
+    """Put right what a slot counts that is not so; an error in the log each.
+
+    Returns:
+        How many there were; any but 0 is a defect of the engine, or the work of a version that knew no slots.
+    """
+    wrong = [row for row in db.rows(SQL["slots_off"], limit=BATCH) if slots.recount(row["workspace_id"], row["lane"])]
+    for row in wrong:
+        logger.error("the slots of %s in workspace %s were miscounted; put right", row["lane"], row["workspace_id"])
+    return len(wrong)
 
 
 def _mine(job: str) -> bool:

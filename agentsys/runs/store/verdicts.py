@@ -74,11 +74,11 @@ def resolve(run_id: UUID, key: str, *, outcome: str, result: Any = None, by: str
         to = {"done": StepStatus.SUCCEEDED, "not_done": change.ready, "failed": StepStatus.FAILED}[outcome]
         row = db.row(
             SQL["leave_waiting"], run_id=run_id, key=key, to=to.value, reason="outcome_unknown",
-            priority=change.run["priority"], output=jsonb(result), error=jsonb(error and told(error)),
+            priority=change.run["priority"], held=change.held, output=jsonb(result), error=jsonb(error and told(error)),
         )  # fmt: skip
         if row is None:
             return None
-        change.left(StepStatus.WAITING, to)
+        change.left(StepStatus.WAITING, to, row["lane"])
         change.repark()
         change.event("step.resolved", key, outcome=outcome, by=by)
         if error is not None:

@@ -1,0 +1,37 @@
+"""How queued steps are found and held: built beside the work that goes on, without a lock that it would wait for."""
+
+from django.contrib.postgres.operations import AddIndexConcurrently
+from django.db import migrations, models
+from django.db.models import Q
+from django.db.models.expressions import RawSQL
+
+RULE = "held = '' OR status = 'queued'"
+ADD = f"ALTER TABLE runs_step ADD CONSTRAINT step_held_is_queued CHECK ({RULE}) NOT VALID"
+VALIDATE = "ALTER TABLE runs_step VALIDATE CONSTRAINT step_held_is_queued"
+
+
+class Migration(migrations.Migration):
+    atomic = False
+    dependencies = [("runs", "0013_slots")]
+    operations = [
+        AddIndexConcurrently(
+            model_name="step",
+            index=models.Index(
+                condition=Q(status="queued", held=""),
+                fields=["workspace_id", "lane", "fair_key"],
+                name="step_admissible",
+            ),
+        ),
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunSQL([ADD]), migrations.RunSQL([VALIDATE])],
+            [
+                migrations.AddConstraint(
+                    model_name="step",
+                    constraint=models.CheckConstraint(
+                        condition=RawSQL(RULE, [], output_field=models.BooleanField()),  # noqa: S611 - our own words
+                        name="step_held_is_queued",
+                    ),
+                )
+            ],
+        ),
+    ]

@@ -1,0 +1,65 @@
+"""What of a locked run may start, and the slots that it gives back: the part of a change that others wait for."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from agentsys.core import db
+
+from ..states import STEP_SLOTTED, RunStatus, StepStatus
+from . import slots
+
+
+@dataclass
+class Holding:
+    """A locked run, and ``lanes`` to ring after the commit."""
+
+    run: db.Row
+    lanes: list[str] = field(default_factory=list)
+    _wanting: set[str] = field(default_factory=set)
+    _freed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def is_paused(self) -> bool:
+        return bool(self.run["status"] == RunStatus.PAUSED)
+
+    @property
+    def is_held(self) -> bool:
+        """Nothing of the run starts: somebody has paused it, or its time is used up."""
+        return self.is_paused or self.run["held_at"] is not None
+
+    @property
+    def ready(self) -> StepStatus:
+        """Where a step goes that could run now: for a slot, with :attr:`held` if its run keeps it from one."""
+        return StepStatus.QUEUED
+
+    @property
+    def held(self) -> str:
+        """What keeps the run's queued steps from a slot: in a run that is held they wait for the resume."""
+        return "paused" if self.is_held else ""
+
+    @property
+    def again(self) -> StepStatus:
+        """Where a running step goes that runs again: it keeps its slot unless its run is held."""
+        return StepStatus.QUEUED if self.is_held else StepStatus.READY
+
+    def ring(self, lane: str) -> None:
+        """A step of ``lane`` has become :attr:`ready`."""
+        if not self.is_held:
+            self._wanting.add(lane)
+
+    def ring_again(self, lane: str) -> None:
+        """A step of ``lane`` runs :attr:`again`: it has its slot."""
+        if not self.is_held:
+            self.lanes.append(lane)
+
+    def count_slot(self, was: str, to: str, lane: str) -> None:
+        """A step of ``lane`` moves from ``was`` to ``to``: does it give a slot back?"""
+        self._freed[lane] += (was in STEP_SLOTTED) - (to in STEP_SLOTTED)
+
+    def give_back_slots(self) -> None:
+        """In the transaction, as its last lock."""
+        self._wanting.update(slots.free(self.run["workspace_id"], self._freed))
+
+    def admit(self) -> None:
+        """After the commit: slots for those that want one, of this run or others of its workspace."""
+        self.lanes += slots.admit_all((self.run["workspace_id"], lane) for lane in self._wanting)
