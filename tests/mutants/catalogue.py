@@ -210,7 +210,7 @@ MUTANTS = (
     # --- Run control -------------------------------------------------------------------------------------------
     Mutant(
         "a stop cancels what has not started",
-        (("agentsys/runs/store/change.py", '        self.cancel_open("run")\n\n    def pause', "\n    def pause"),),
+        (("agentsys/runs/store/change.py", '        self.cancel_open("run")\n\n    def hold', "\n    def hold"),),
         ("tests/runs/test_cancel.py::test_a_run_that_has_not_started_is_cancelled_at_once", f"{_RUNS}test_cancel.py",),
     ),
     Mutant(

@@ -1,10 +1,13 @@
 """How queued steps are found and held: built beside the work that goes on, without a lock that it would wait for."""
 
-from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
+INDEX = (
+    "CREATE INDEX CONCURRENTLY IF NOT EXISTS step_admissible ON runs_step (workspace_id, lane, fair_key)"
+    " WHERE held = '' AND status = 'queued'"
+)
 RULE = "held = '' OR status = 'queued'"
 ADD = f"ALTER TABLE runs_step ADD CONSTRAINT step_held_is_queued CHECK ({RULE}) NOT VALID"
 VALIDATE = "ALTER TABLE runs_step VALIDATE CONSTRAINT step_held_is_queued"
@@ -14,13 +17,18 @@ class Migration(migrations.Migration):
     atomic = False
     dependencies = [("runs", "0013_slots")]
     operations = [
-        AddIndexConcurrently(
-            model_name="step",
-            index=models.Index(
-                condition=Q(status="queued", held=""),
-                fields=["workspace_id", "lane", "fair_key"],
-                name="step_admissible",
-            ),
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunSQL([INDEX])],
+            [
+                migrations.AddIndex(
+                    model_name="step",
+                    index=models.Index(
+                        condition=Q(status="queued", held=""),
+                        fields=["workspace_id", "lane", "fair_key"],
+                        name="step_admissible",
+                    ),
+                )
+            ],
         ),
         migrations.SeparateDatabaseAndState(
             [migrations.RunSQL([ADD]), migrations.RunSQL([VALIDATE])],
