@@ -109,7 +109,8 @@ def _adopt_end(run: Run, shown: dict[str, Any], steps: dict[str, Any]) -> None:
 
 def _adopt_all(run: Run, shown: dict[str, Any], steps: dict[str, Any]) -> None:
     """Its parent was stopped in the turn in which it was made or moved."""
-    run.wild = False
+    run.wild, run.before = False, None
+    run.paused = shown["reason"] if shown["status"] == "paused" else ""
     for key, step in run.steps.items():
         if steps[key]["status"] == "succeeded" and step.status != "succeeded":
             step.output = ...
@@ -119,7 +120,7 @@ def _adopt_all(run: Run, shown: dict[str, Any], steps: dict[str, Any]) -> None:
     run.started = shown["started_at"] is not None
     run.code = (shown["error"] or {}).get("code")
     run.final = (shown["status"], shown["reason"]) if shown["finished_at"] else None
-    run.stopping = shown["reason"] if run.final and shown["status"] != "succeeded" else ""
+    run.stopping = shown["reason"] if shown["status"] in ("failed", "cancelled", "cancelling") else ""
     run.result = shown["result"]
 
 

@@ -14,6 +14,7 @@ def turn(runs: list[Run], lane: str) -> None:
     """All that a lane has due, and what follows from it in the same lane."""
     before = {id(run): {step.key: step.status for step in run.steps.values()} for run in runs}
     stopped = {id(run): run.stopping for run in runs}
+    ended = {id(run) for run in runs if not run.is_live}
     while True:
         due = [(run, step) for run in list(runs) for step in run.due(lane)]
         if not due:
@@ -27,8 +28,8 @@ def turn(runs: list[Run], lane: str) -> None:
         if run.stopping and not stopped.get(id(run), ""):
             run.before = before.get(id(run)) or {step.key: "due" for step in run.steps.values()}
             for step in run.steps.values():
-                if step.child is not None and step.child.is_live:
-                    step.child.wild = True
+                if step.child is not None and id(step.child) not in ended:
+                    step.child.wild = step.child.dirty = True
 
 
 def end(run: Run, step: Step, *, trusted: bool = True) -> Run | None:
