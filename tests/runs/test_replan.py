@@ -101,6 +101,20 @@ def test_a_finished_steps_output_is_there_for_the_new_plan(submit, worker, plann
     assert (run.plan_version, statuses(run)["b.v0"]) == (1, "skipped")
 
 
+def test_a_key_is_free_also_where_what_is_held_is_skipped_before_its_new_plan_is_there(submit, worker, planner):
+    """Else the plan that was made meanwhile could not be recorded, again and again."""
+    planner({"steps": [echo("b")], "answer": "${b}"})
+    run = submit([echo("a", tool="test.fail", arguments={}, on_error="continue"), echo("b", "a")], goal="do")
+    held = claim("compute", owner="w")
+    control.message(run, "Do b without a.", replan=True)
+
+    moves.fail(held, moves.Fault(ToolFailed("no"), "tool"))
+
+    assert statuses(run) == {"a": "failed", "b.v0": "skipped", "plan.1": "ready"}
+    assert worker.finish(run).result == "b"
+    assert statuses(run)["b"] == "succeeded"
+
+
 def test_an_answer_alone_ends_a_run_whose_work_is_done(submit, worker, planner):
     planner({"steps": [], "answer": {"a": "${a}"}})
     run = submit([echo("a"), echo("b", "a", tool="test.far")], goal="do")

@@ -82,9 +82,15 @@ UPDATE runs_step c
 RETURNING c.id, c.key, c.status, c.lane;
 
 -- name: skip_children
--- blocked -> skipped for each child that needs what a failed or skipped parent did not give.
+-- blocked -> skipped for each child that needs what a failed or skipped parent did not give.  The key of one that waits
+-- for another plan is free from now on: that plan may be made by now, and have a step of the same name.
 UPDATE runs_step c
-   SET status = 'skipped', reason = 'parent', deps_left = c.deps_left - 1, finished_at = clock_timestamp()
+   SET status = 'skipped', reason = 'parent', deps_left = c.deps_left - 1, finished_at = clock_timestamp(),
+       key = c.key || CASE WHEN EXISTS (SELECT FROM runs_step plan
+                                          JOIN runs_stepedge p ON p.parent_id = plan.id AND p.child_id = c.id
+                                         WHERE plan.run_id = c.run_id AND plan.kind = 'plan'
+                                           AND plan.status NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+                           THEN %(suffix)s ELSE '' END
   FROM runs_stepedge e
  WHERE e.parent_id = %(step_id)s AND c.id = e.child_id AND c.status = 'blocked' AND c.if_failed = 'skip'
 RETURNING c.id, c.key, c.lane;

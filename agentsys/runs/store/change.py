@@ -58,6 +58,11 @@ class Change(Holding):
     def is_final(self) -> bool:
         return self.run["status"] in RUN_FINAL
 
+    @property
+    def suffix(self) -> str:
+        """What the key of a step gets that a later plan may use anew."""
+        return f".v{self.run['plan_version']}"
+
     def event(self, type_: str, step: str = "", **data: Any) -> None:
         self.run["event_seq"] += 1
         self._events.append({"seq": self.run["event_seq"], "type": type_, "step": step, "data": data})
@@ -176,7 +181,7 @@ class Change(Holding):
                 self._joined(row)
             if not bad:
                 continue
-            for row in db.rows(SQL["skip_children"], step_id=parent):
+            for row in db.rows(SQL["skip_children"], step_id=parent, suffix=self.suffix):
                 self.left(StepStatus.BLOCKED, StepStatus.SKIPPED, row["lane"])
                 self.event("step.skipped", row["key"])
                 ended.append((row["id"], True))

@@ -139,7 +139,7 @@ def record(change: Change, step: db.Row, steps: NewSteps, *, known: Mapping[str,
 
 
 def _supersede(change: Change) -> list[str]:
-    rows = db.rows(SQL["supersede"], run_id=change.run["id"], suffix=f".v{change.run['plan_version']}")
+    rows = db.rows(SQL["supersede"], run_id=change.run["id"], suffix=change.suffix)
     for row in rows:
         change.left(StepStatus.BLOCKED, StepStatus.SKIPPED, row["lane"])
     return [row["key"] for row in sorted(rows, key=lambda row: int(row["id"]))]
