@@ -137,6 +137,7 @@ def test_a_replayed_submission_takes_no_slot(submit):
     assert used() == 1
 
 
+@pytest.mark.promise("P13")
 def test_submissions_at_the_same_moment_never_take_more_than_there_is(submit, limit):
     limit(5)
 
@@ -221,6 +222,7 @@ def test_a_join_in_the_same_lane_frees_the_slots_of_all_parents_but_one(submit):
     assert (statuses(run)["c"], used()) == ("running", 1)
 
 
+@pytest.mark.promise("P13")
 def test_limits_hold_whatever_eight_workers_do_at_once(submit, limit):
     limit(4)
     runs = [submit(fan(6)) for _ in range(6)]
