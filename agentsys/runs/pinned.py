@@ -35,11 +35,6 @@ def max_fan_out(version: AgentVersion) -> int:
     return int(version.planning.get("max_fan_out", settings.PLAN_MAX_FAN_OUT))
 
 
-def max_repeats(version: AgentVersion) -> int:
-    """How often the same call may have the same outcome before it is a loop."""
-    return int(version.planning.get("max_repeats", settings.RUN_MAX_REPEATS))
-
-
 def tighter(agents: Mapping[str, float], asked: Mapping[str, float]) -> dict[str, float]:
     """A submission may narrow its agent's limits, and never widen them."""
     return {**asked, **{name: min(most, asked.get(name, most)) for name, most in agents.items()}}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -16,7 +17,7 @@ from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.submission import Submission
 from tests.support.outages import lose_answer
 from tests.support.rows import sql, value, wake_now
-from tests.support.threads import in_parallel
+from tests.support.threads import background, in_parallel, until, waiting_for_locks
 from tests.support.worker import events, statuses
 
 CHAIN = [{"key": "a", "tool": "test.echo"}, {"key": "b", "tool": "test.echo", "depends_on": ["a"]}]
@@ -128,6 +129,20 @@ def test_runs_that_start_later_take_no_place_from_those_that_start_now(agent, li
     runs, _ = batch.submit_all(workspace_id=agent.workspace_id, user=None, requests=requests)
 
     assert [statuses(run)["a"] for run in runs] == ["sleeping", "sleeping", "ready", "ready"]
+
+
+def test_a_submission_does_not_overtake_those_who_wait_for_a_slot_that_has_just_been_freed(submit, limit, monkeypatch):
+    limit(1)
+    submit([echo()])
+    waits = submit([echo()])
+    with monkeypatch.context() as crash:  # between the commit and the admission
+        crash.setattr(slots, "admit_all", lambda _pairs: [])
+        done(claim("compute", owner="w"))
+    assert (used(), statuses(waits)) == (0, {"a": "queued"})
+
+    late = submit([echo()])
+
+    assert (statuses(waits), statuses(late), used()) == ({"a": "ready"}, {"a": "queued"}, 1)
 
 
 def test_a_replayed_submission_takes_no_slot(submit):
@@ -359,6 +374,31 @@ def test_the_sweeper_admits_what_nobody_has(submit, limit):
     assert sweeps.admit() == ["compute"]
 
     assert (statuses(waits), sweeps.admit()) == ({"a": "ready"}, [])
+
+
+def test_an_admission_that_waited_for_another_still_says_that_somebody_waits(submit, limit, agent):
+    limit(1)
+    submit([echo()]), submit([echo()])
+    with background() as start:
+        with transaction.atomic():
+            sql("UPDATE runs_laneslot SET hungry = false")  # as one does that has seen nobody waiting
+            admitted = start(lambda: slots.admit(agent.workspace_id, "compute"))
+            until(lambda: waiting_for_locks() == 1)
+        assert admitted.result() == 0
+
+    assert slot().hungry
+
+
+def test_what_was_paused_before_there_were_slots_is_held(submit):
+    run = submit([echo()])
+    control.pause(run)
+    sql("UPDATE runs_step SET held = ''")  # as the version before has paused it
+
+    sql(import_module("agentsys.runs.migrations.0013_slots").HOLD)
+
+    assert (sweeps.admit(), statuses(run)) == ([], {"a": "queued"})
+    control.resume(run)
+    assert statuses(run) == {"a": "ready"}
 
 
 def test_an_admission_whose_answer_is_lost_is_neither_an_error_nor_a_second_one(submit, limit, monkeypatch):

@@ -1,4 +1,4 @@
-"""Slots are counted: of what is ready and running now, from here on by whoever moves a step."""
+"""Slots are counted: of what is ready and running now, from here on by whoever moves a step; what was paused waits."""
 
 from django.conf import settings
 from django.db import migrations, models
@@ -11,9 +11,12 @@ SELECT workspace_id, lane, %s, count(*), greatest(0, count(*) - %s), 1, 0, false
 ON CONFLICT (workspace_id, lane) DO UPDATE
    SET lim = excluded.lim, used = excluded.used, over = excluded.over
 """
+# Until now a step was queued only because its run was paused or out of time.
+HOLD = "UPDATE runs_step SET held = 'paused' WHERE status = 'queued'"
 
 
 def count(_apps, schema_editor):
+    schema_editor.execute(HOLD)
     schema_editor.execute(COUNT, [settings.LANE_SLOTS, settings.LANE_SLOTS])
 
 

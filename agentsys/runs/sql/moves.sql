@@ -145,7 +145,8 @@ SELECT a.slug, v.* FROM agents_agent a JOIN agents_agentversion v ON v.id = a.cu
 -- Whether start_at lies in the future is asked of one moment, or a step could sleep without a time.
 -- The slots' rows are locked before anything is written, so nobody who waits for a key of ours holds one.  A first
 -- step is ready if a slot is free at its place in the lane (counted over all runs given); the others are queued.
--- "wanting" are the lanes where a slot may be free all the same: a run that sleeps leaves its place, a row is missing.
+-- "wanting" are the lanes where a slot may be free all the same: others wait for it (hungry) and come first, a run that
+-- sleeps leaves its place, a row is missing.
 -- All that differs from call to call is in the rows: a parameter in a condition would have each call planned anew.
 WITH given AS MATERIALIZED (
     SELECT * FROM jsonb_to_recordset(%(runs)s::jsonb) AS g(n int, id uuid, agent text, agent_version_id uuid,
@@ -153,7 +154,7 @@ WITH given AS MATERIALIZED (
         labels jsonb, limits jsonb, priority int, idempotency_key text, request_digest text, start_at timestamptz,
         deadline_s float8, open_steps int, active_steps int, steps jsonb, places jsonb)
 ), slot AS MATERIALIZED (
-    SELECT *, greatest(0, lim - used) AS free FROM runs_laneslot
+    SELECT *, CASE WHEN hungry THEN 0 ELSE greatest(0, lim - used) END AS free FROM runs_laneslot
      WHERE workspace_id = %(workspace_id)s::uuid
        AND lane = ANY (ARRAY(SELECT DISTINCT p.lane FROM given g, jsonb_object_keys(g.places) AS p(lane)))
      ORDER BY lane FOR NO KEY UPDATE
@@ -223,7 +224,7 @@ WITH given AS MATERIALIZED (
 )
 SELECT run.id, run.status, run.reason, run.deadline_at, run.created_at,
        ARRAY(SELECT n.lane::text FROM n LEFT JOIN start ON start.lane = n.lane
-              WHERE n.queued > 0 AND n.ready < coalesce(start.free, 1)) AS wanting
+              WHERE n.queued > 0 AND n.ready < coalesce(start.lim - start.used, 1)) AS wanting
   FROM run;
 
 -- name: insert_steps

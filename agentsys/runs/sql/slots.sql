@@ -45,7 +45,7 @@ WITH slot AS MATERIALIZED (
        SET used = start.used + n.moved, lim = start.lim, over = start.over, hungry = n.found > start.free,
            next_key = CASE WHEN n.moved > 0 THEN (start.key + n.moved * start.spacing)::bigint ELSE l.next_key END
       FROM start, n
-     WHERE l.id = start.id AND (n.moved > 0 OR l.hungry <> (n.found > start.free))
+     WHERE l.id = start.id AND (n.moved > 0 OR start.hungry <> (n.found > start.free))
 )
 SELECT n.moved FROM start, n;
 
