@@ -15,12 +15,14 @@ from agentsys.llm import client
 from agentsys.tools import registry
 
 #: Limit -> (greatest value, whole numbers only).
-LIMITS: dict[str, tuple[float, bool]] = {
+LIMITS: dict[str, tuple[int, bool]] = {
     "steps": (1_000, True),
     "tokens": (1_000_000_000_000, True),
     "cost_usd": (1_000_000, False),
     "time_s": (31_536_000, False),
 }
+#: What a budget of dollars counts in; a limit below it would be one of nothing.
+_LEAST_USD = 0.000001
 #: Nothing can run this one yet.
 _UNAVAILABLE_MODES = frozenset({Mode.REACT})
 
@@ -104,7 +106,9 @@ def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
         if not _is_number(value) or (whole and not isinstance(value, int)):
             yield _fault(where, "type", "Must be a whole number." if whole else "Must be a number.")
         elif not 0 < value <= greatest:
-            yield _fault(where, "bad_value", f"Must be above 0 and at most {greatest:,g}.")
+            yield _fault(where, "bad_value", f"Must be above 0 and at most {greatest:,}.")
+        elif name == "cost_usd" and value < _LEAST_USD:
+            yield _fault(where, "bad_value", f"Must be at least {_LEAST_USD:f}.")
 
 
 def _is_number(value: Any) -> bool:

@@ -61,7 +61,7 @@ async def ask(
         raise _unavailable(prefix, name, error) from error
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
         raise _failed(prefix, name, error) from error
-    return ModelResponse(_output(request, response), _usage(response), f"{prefix}:{name}")
+    return ModelResponse(_output(request, response), _usage(prefix, name, response), f"{prefix}:{name}")
 
 
 async def _request(
@@ -215,12 +215,13 @@ def _json_or_text(text: str) -> Any:
         return text
 
 
-def _usage(response: messages.ModelResponse) -> Usage:
+def _usage(prefix: str, name: str, response: messages.ModelResponse) -> Usage:
     tokens = response.usage
     try:
         cost = response.cost().total_price
-    except (LookupError, ValueError, AssertionError):  # a model without a public price
-        return Usage(tokens.input_tokens, tokens.output_tokens, model_calls=1)
+    except (LookupError, ValueError, AssertionError):  # a gateway has its own name for it: as it was reserved for
+        whole, each = price(prefix, name, tokens.input_tokens, tokens.output_tokens)
+        cost = whole + each * tokens.output_tokens
     return Usage(tokens.input_tokens, tokens.output_tokens, cost, model_calls=1)
 
 

@@ -58,7 +58,7 @@ def test_an_agents_budget_is_its_own(admin: Any, viewer: Any) -> None:
         *(({"tokens": value}, ("limits.tokens", "type")) for value in (True, "5", 1.5, [5], {})),
         *(({"tokens": value}, ("limits.tokens", "bad_value")) for value in (0, -1, 10**30)),
         *(({"cost_usd": value}, ("limits.cost_usd", "type")) for value in (False, "5", [])),
-        *(({"cost_usd": value}, ("limits.cost_usd", "bad_value")) for value in (0, -0.1, 1e300)),
+        *(({"cost_usd": value}, ("limits.cost_usd", "bad_value")) for value in (0, -0.1, 1e300, 1e-12, 9.99e-7)),
         ({"steps": 5}, ("steps", "unknown_field")),
     ],
 )

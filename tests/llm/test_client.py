@@ -230,6 +230,15 @@ def test_a_known_model_has_its_price() -> None:
     assert Decimal("0.000001") < made.output_usd < Decimal("0.0001")
 
 
+@pytest.mark.parametrize("reply", [model_server.text("four"), model_server.submit({"n": 4})])
+def test_a_gateway_with_a_name_of_its_own_for_a_model_does_not_make_it_free(server: ModelServer, reply: Reply) -> None:
+    server.script = [reply]  # it says that "scripted" has answered
+    known = client.estimate("openai-chat:gpt-4o", ModelRequest("answer", "s", "p"), max_output_tokens=7)
+    used = ask("openai-chat:gpt-4o").usage
+    assert (used.input_tokens, used.output_tokens) == (11, 7)
+    assert 7 * known.output_usd < used.cost_usd < 7 * known.output_usd + known.input_usd
+
+
 def test_the_offline_model_is_free() -> None:
     assert client.estimate("offline", ModelRequest("plan", "s", "p"), max_output_tokens=100).input_tokens == 0
 
