@@ -9,6 +9,7 @@ from django.urls.converters import StringConverter, UUIDConverter
 from agentsys.api.agents import Agents, Versions
 from agentsys.api.approvals import Approvals
 from agentsys.api.batches import Batches
+from agentsys.api.blockers import RunBlockers
 from agentsys.api.budgets import Budgets, RunBudget
 from agentsys.api.control import Control
 from agentsys.api.events import Events
@@ -58,6 +59,7 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/pause", Control.as_view({"post": "pause"})),
     ("runs/<run_id:run_id>/resume", Control.as_view({"post": "resume"})),
     ("runs/<run_id:run_id>/budget", RunBudget.as_view({"get": "retrieve"})),
+    ("runs/<run_id:run_id>/blockers", RunBlockers.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/retry", Control.as_view({"post": "retry"})),
     ("runs/<run_id:run_id>/fork", Control.as_view({"post": "fork"})),
     ("runs/<run_id:run_id>/messages", Messages.as_view({"get": "list", "post": "create"})),

@@ -14,9 +14,7 @@ from rest_framework.response import Response
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.infrastructure.models import Worker
-
-#: A worker that was not heard of for so long is not alive, whatever its process does.
-SILENT_S = 60
+from agentsys.infrastructure.registry import SILENT_S
 
 
 class WorkerOut(serializers.ModelSerializer[Worker]):

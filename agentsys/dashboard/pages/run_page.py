@@ -11,7 +11,8 @@ from django.db.models.functions import Left
 from django.utils import timezone
 
 from agentsys.dashboard import links, text
-from agentsys.runs import budgets
+from agentsys.infrastructure import registry
+from agentsys.runs import blockers, budgets
 from agentsys.runs.models import Approval, Attempt, Event, Run, RunFile, Step
 from agentsys.runs.states import RUN_FINAL, STEP_FINAL, ApprovalKind, StepStatus
 
@@ -19,7 +20,7 @@ from . import plan_view
 
 #: Rows of each table on the page; the lists have the rest.
 MAX_STEPS_SHOWN, MAX_ATTEMPTS_SHOWN, MAX_EVENTS_SHOWN, MAX_FILES_SHOWN = 200, 100, 100, 100
-MAX_GOAL_CHARS, MAX_LABELS, MAX_QUESTIONS = 4_000, 50, 50
+MAX_GOAL_CHARS, MAX_LABELS, MAX_QUESTIONS, MAX_BLOCKERS = 4_000, 50, 50, 5
 #: A plan too large to be drawn is asked for less often.
 POLL_S, POLL_LARGE_S = 1, 4
 _STEP_COLUMNS = (
@@ -47,6 +48,7 @@ def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool, m
         "labels": [(text.clip(k, 80), text.clip(v, 200)) for k, v in list(run.labels.items())[:MAX_LABELS]],
         "facts": _facts(run, steps, now),
         "budgets": budgets_of(run),
+        "blockers": _blockers(run),
         "elapsed_s": None if final or not run.started_at else (now - run.started_at).total_seconds(),
         "error": _error(run.error),
         "result": text.pretty(run.result) if run.status == "succeeded" else "",
@@ -116,6 +118,19 @@ def _amount(kind: str, value: float) -> str:
     if kind == "time_s":
         return text.duration(value)
     return f"$ {value:,.4f}" if kind == "cost_usd" else f"{value:,.0f}"
+
+
+def _blockers(run: Run) -> list[dict[str, str]]:
+    """Why the run is not moving, or where it is being worked on; the first says it in one sentence."""
+    return [
+        {
+            "kind": one.kind.replace("_", " "),
+            "message": text.clip(one.message, 400),
+            "since": text.moment(one.since),
+            "unblock": text.clip(one.unblock, 200),
+        }
+        for one in blockers.of(run, live_lanes=registry.live_lanes()).found[:MAX_BLOCKERS]
+    ]
 
 
 def _error(error: Any) -> dict[str, str] | None:

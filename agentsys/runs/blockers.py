@@ -1,0 +1,193 @@
+"""Why a run is not moving: what each of its open steps waits for, since when, and what would change that."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from agentsys.core import db
+
+from .models import Run
+from .states import RUN_FINAL, RunStatus, StepKind, StepStatus
+from .store.sql import SQL
+
+#: Of one run; the others wait for much the same.
+MOST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """One thing that a run waits for.
+
+    ``kind`` is stable: running, queue, slot, no_worker, timer, start_at, retry, rate_limit, approval, question, child,
+    budget, credential, outcome_unknown, paused, draining, dependency.  ``step`` is "" where it is the whole run's.
+    """
+
+    kind: str
+    step: str
+    since: datetime | None
+    message: str
+    unblock: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Blockers:
+    """``summary`` says it in one sentence; ``left_out``: more open steps than are looked at."""
+
+    summary: str
+    found: list[Blocker]
+    left_out: int = 0
+
+
+def of(run: Run, *, live_lanes: Collection[str]) -> Blockers:
+    """What keeps a run from going on, or where it is being worked on; nothing for one that has ended.
+
+    Two queries, three where it is paused; at most MOST of its steps are looked at.
+
+    Args:
+        live_lanes: lanes that a worker serves at the moment.
+    """
+    if run.status in RUN_FINAL:
+        return Blockers(f"The run has ended: {run.status}.", [])
+    rows = db.rows(SQL["open_steps"], run_id=run.pk, priority=run.priority, limit=MOST + 1)
+    steps = [_of_step(row, run, live_lanes) for row in rows[:MOST]]
+    found = [*_of_run(run), *steps]
+    summary = found[0].message if found else "Nothing of the run is open; the sweeper sees to it within a minute."
+    return Blockers(summary, found, max(0, run.open_steps - MOST))
+
+
+def _of_run(run: Run) -> list[Blocker]:
+    if run.status == RunStatus.PAUSED:
+        held = db.row(SQL["held_by"], run_id=run.pk) or {"at": None, "by": None}
+        by = f" by {held['by']}" if held["by"] else ""
+        if run.reason == "policy":
+            by = " because another plan could not be made"
+        how = f"POST /api/v1/runs/{run.pk}/resume"
+        return [Blocker("paused", "", held["at"], f"The run is paused{by}.", how, {"by": held["by"]})]
+    if run.status == RunStatus.CANCELLING:
+        message = "The run is being stopped: what runs is told to end, nothing else starts."
+        return [Blocker("draining", "", run.cancel_at, message, "Wait until the steps that run have ended.")]
+    if run.held_at is not None:
+        how = f'POST /api/v1/runs/{run.pk}/resume {{"limits": {{"time_s": …}}}}'
+        return [Blocker("budget", "", run.held_at, "The run has used up its time.", how, {"limit": "time_s"})]
+    return []
+
+
+def _of_step(row: db.Row, run: Run, live_lanes: Collection[str]) -> Blocker:
+    if row["status"] == StepStatus.READY and row["lane"] not in live_lanes:
+        return _no_worker(row)
+    if row["status"] == StepStatus.WAITING:
+        return _WAITING.get(row["reason"], _waiting)(row, run)
+    return _BY_STATUS[row["status"]](row, run)
+
+
+def _no_worker(row: db.Row) -> Blocker:
+    lane = row["lane"]
+    message = f"{row['key']} could run, but no worker serves the lane {lane}."
+    return Blocker(
+        "no_worker", row["key"], row["ready_at"], message, f"Start one: python -m workers {lane}", {"lane": lane}
+    )
+
+
+def _running(row: db.Row, run: Run) -> Blocker:
+    message = f"{row['key']} runs on {row['lease_owner']}, attempt {row['attempt']}."
+    how = f"Wait, or POST /api/v1/runs/{run.pk}/cancel"
+    return Blocker("running", row["key"], row["claimed_at"], message, how, {"worker": row["lease_owner"]})
+
+
+def _ready(row: db.Row, _run: Run) -> Blocker:
+    ahead, lane = row["ahead"], row["lane"]
+    many = f"{ahead} steps" if ahead < 1_000 else "1,000 steps or more"
+    before = "it is next" if not ahead else f"{many} of all workspaces stand before it"
+    message = f"{row['key']} waits for its turn in the lane {lane}: {before}."
+    data = {"lane": lane, "ahead": ahead}
+    return Blocker(
+        "queue", row["key"], row["ready_at"], message, f"More workers for {lane}, or a higher priority.", data
+    )
+
+
+def _queued(row: db.Row, _run: Run) -> Blocker:
+    key, lane = row["key"], row["lane"]
+    if row["held"]:
+        return Blocker("dependency", key, row["told_at"], f"{key} starts when the run goes on.", "", {"waits_for": []})
+    data = {"lane": lane, "limit": row["lim"], "used": row["used"]}
+    message = f"{key} waits for one of the workspace's {row['lim']} slots in the lane {lane}; {row['used']} are in use."
+    how = "Other steps of the workspace have to end, or an admin raises the lane's limit."
+    return Blocker("slot", key, row["queued_at"], message, how, data)
+
+
+def _sleeping(row: db.Row, run: Run) -> Blocker:
+    key, until = row["key"], row["available_at"]
+    data: dict[str, Any] = {"until": until}
+    if row["kind"] == StepKind.WAIT or row["reason"] == "timer":
+        return Blocker("timer", key, row["told_at"], f"{key} waits until {_moment(until)}.", "Only time.", data)
+    if run.started_at is None and run.start_at is not None:
+        return Blocker("start_at", key, run.created_at, f"The run starts at {_moment(until)}.", "Only time.", data)
+    data |= {"code": row["error_code"], "attempt": row["attempt"]}
+    limited = str(row["error_code"]).endswith("_rate_limited")
+    why = "the other side asked to wait" if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
+    message = f"{key} is tried again at {_moment(until)}; {why}"[:400]
+    return Blocker("rate_limit" if limited else "retry", key, row["told_at"], message, "Only time.", data)
+
+
+def _blocked(row: db.Row, _run: Run) -> Blocker:
+    names = row["waits_for"]
+    what = ", ".join(names) if names else "another plan that is being made"
+    how = "The steps that it waits for." if names else "The new plan."
+    return Blocker(
+        "dependency", row["key"], row["told_at"], f"{row['key']} waits for {what}.", how, {"waits_for": names}
+    )
+
+
+def _asked(row: db.Row, _run: Run) -> Blocker:
+    kind, verb = ("question", "answer") if row["reason"] == "input" else ("approval", "approve, /edit or /deny")
+    what = "to answer its question" if kind == "question" else f"to say whether {row['tool']} may be called"
+    message = f"{row['key']} waits for a person {what}."
+    data = {"approval": row["approval"], "expires_at": row["expires_at"]}
+    return Blocker(kind, row["key"], row["told_at"], message, f"POST /api/v1/approvals/{row['approval']}/{verb}", data)
+
+
+def _child(row: db.Row, _run: Run) -> Blocker:
+    message = f"{row['key']} waits for its child run, which is {row['child_status']}."
+    data = {"run": row["child"], "status": row["child_status"]}
+    how = f"See GET /api/v1/runs/{row['child']}/blockers"
+    return Blocker("child", row["key"], row["told_at"], message, how, data)
+
+
+def _unknown(row: db.Row, run: Run) -> Blocker:
+    message = f"Nobody knows whether the call of {row['tool']} by {row['key']} happened."
+    how = f"POST /api/v1/runs/{run.pk}/steps/{row['key']}/resolve"
+    return Blocker("outcome_unknown", row["key"], row["told_at"], message, how, {"tool": row["tool"]})
+
+
+def _unfunded(row: db.Row, run: Run) -> Blocker:
+    how = f'POST /api/v1/runs/{run.pk}/resume {{"limits": …}}, or raise the budget that is named.'
+    message = f"{row['key']} waits for a budget: {row['error_message'] or 'it is used up'}"[:400]
+    return Blocker("budget", row["key"], row["told_at"], message, how, {"code": row["error_code"]})
+
+
+def _waiting(row: db.Row, run: Run) -> Blocker:
+    how = f"See GET /api/v1/runs/{run.pk}/steps/{row['key']}"
+    return Blocker(row["reason"] or "waiting", row["key"], row["told_at"], f"{row['key']} waits: {row['reason']}.", how)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+_Teller = Callable[[db.Row, Run], Blocker]
+_WAITING: dict[str, _Teller] = {
+    "approval": _asked,
+    "input": _asked,
+    "child": _child,
+    "outcome_unknown": _unknown,
+    "budget": _unfunded,
+}
+_BY_STATUS: dict[str, _Teller] = {
+    StepStatus.RUNNING: _running,
+    StepStatus.READY: _ready,
+    StepStatus.QUEUED: _queued,
+    StepStatus.SLEEPING: _sleeping,
+    StepStatus.BLOCKED: _blocked,
+}
