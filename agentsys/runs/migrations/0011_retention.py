@@ -7,7 +7,8 @@ from django.db import migrations, models
 FINAL = """
 CREATE OR REPLACE FUNCTION runs_final_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_TABLE_NAME = 'runs_run' AND to_jsonb(NEW) ->> 'idempotency_key' IS NULL
+    IF TG_TABLE_NAME = 'runs_run' AND to_jsonb(OLD) ->> 'idempotency_key' IS NOT NULL
+       AND to_jsonb(NEW) ->> 'idempotency_key' IS NULL
        AND to_jsonb(NEW) - 'idempotency_key' = to_jsonb(OLD) - 'idempotency_key' THEN
         RETURN NEW;
     END IF;
