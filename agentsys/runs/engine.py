@@ -135,6 +135,10 @@ class _Turn:
             assert not isinstance(result, Waiting)  # it was waited for
             return result
         afloat.enter()
+        if attempt.held.lost or attempt.held.cancelled:  # while it waited for its place
+            afloat.leave()
+            _give_back([attempt.held])
+            return None
         try:
             result = attempt.do(patience_s=0 if self._todo else PATIENCE_S)
         except BaseException:

@@ -156,6 +156,26 @@ def test_a_step_with_a_thread_has_a_place_too(submit, server, drain):
     assert room.wait_until_empty(10)
 
 
+@pytest.mark.parametrize("told", ["lost", "cancelled"])
+def test_a_step_that_is_not_ours_any_more_when_its_place_is_free_is_not_begun(submit, server, drain, told, monkeypatch):
+    room, run = engine.floating(1), submit([step()])
+
+    def enter():
+        for held in leases.held():
+            setattr(held, told, True)
+
+    monkeypatch.setattr(room, "enter", enter)
+    monkeypatch.setattr(room, "leave", lambda count=1: None)
+    more = iter([False])  # one look, for it is given back and ready again
+
+    engine.drain(
+        "network", owner="worker-a", observer=drain.watcher, slice_s=20, stopping=lambda: next(more, True), afloat=room
+    )
+
+    assert (server.asked, drain.watcher.attempts, statuses(run)) == (0, [], {"a": "ready"})
+    assert leases.held() == []
+
+
 def test_a_call_that_fails_is_tried_again(submit, server, afloat, drain, worker):
     def unavailable():
         server.answer = lambda: "ok"

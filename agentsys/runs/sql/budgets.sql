@@ -197,10 +197,10 @@ WITH parked AS MATERIALIZED (
     SELECT s.id, s.run_id, n.budget, n.wants, b.id IS NULL OR b.lim - b.spent - b.reserved >= n.needs AS fits,
            b.lim - b.spent - b.reserved AS free
       FROM (SELECT id, run_id, error FROM runs_step
-             WHERE status = 'waiting' AND available_at IS NULL AND reason = 'budget' ORDER BY id LIMIT 10000) s
+             WHERE status = 'waiting' AND available_at IS NULL AND reason = 'budget'
+               AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid) ORDER BY id LIMIT 10000) s
      CROSS JOIN LATERAL jsonb_to_recordset(s.error -> 'data' -> 'budgets') AS n(budget bigint, needs bigint, wants bigint)
       LEFT JOIN runs_budget b ON b.id = n.budget
-     WHERE %(run_id)s::uuid IS NULL OR s.run_id = %(run_id)s::uuid
 ), able AS (
     SELECT *, row_number() OVER line AS n, sum(wants) OVER line AS so_far
       FROM parked WHERE id IN (SELECT id FROM parked GROUP BY id HAVING bool_and(fits))
