@@ -112,7 +112,8 @@ def _queued(row: db.Row, _run: Run) -> Blocker:
     if row["held"]:
         return Blocker("dependency", key, row["told_at"], f"{key} starts when the run goes on.", "", {"waits_for": []})
     data = {"lane": lane, "limit": row["lim"], "used": row["used"]}
-    message = f"{key} waits for one of the workspace's {row['lim']} slots in the lane {lane}; {row['used']} are in use."
+    slots = f"{row['used']} of {row['lim']} are in use" if row["lim"] is not None else "it is given one within a second"
+    message = f"{key} waits for a slot of the workspace in the lane {lane}; {slots}."
     how = "Other steps of the workspace have to end, or an admin raises the lane's limit."
     return Blocker("slot", key, row["queued_at"], message, how, data)
 
