@@ -463,3 +463,17 @@ def test_pauses_cancels_resumes_and_admissions_at_once_never_block_each_other(su
     in_parallel(lambda: steer(runs[:3]), lambda: steer(runs[3:6][::-1]), admit, admit, work, work)
 
     assert used() == holders() <= 3
+
+
+# --- Many -----------------------------------------------------------------------------------
+def test_a_workspace_with_hundreds_of_slots_in_use_submits_ends_and_admits(submit, limit):
+    """Places in the lane are microseconds: those of 215 steps are more than an int4 holds."""
+    limit(600)
+    for _ in range(4):
+        submit([echo(f"s{n}") for n in range(150)])
+    behind = submit(fan(2))
+    assert (used(), statuses(behind)["a"]) == (600, "queued")
+
+    done(claim("compute", owner="w"))
+
+    assert (used(), statuses(behind)["a"]) == (600, "ready")

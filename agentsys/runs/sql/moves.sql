@@ -160,7 +160,7 @@ WITH given AS MATERIALIZED (
      ORDER BY lane FOR NO KEY UPDATE
 ), start AS MATERIALIZED (
     SELECT slot.*, 10000000 / weight AS spacing,
-           least(greatest(next_key, level.key), level.key + used * 10000000 / weight) AS key
+           least(greatest(next_key, level.key), level.key + used * (10000000 / weight)) AS key
       FROM slot CROSS JOIN LATERAL (
            SELECT coalesce(min(tag), extract(epoch FROM clock_timestamp()) * 1e6) AS key
              FROM (SELECT s.fair_key + (SELECT priority FROM runs_run WHERE id = s.run_id) * 30000000 AS tag FROM runs_step s

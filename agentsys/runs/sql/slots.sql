@@ -24,7 +24,7 @@ WITH slot AS MATERIALIZED (
     SELECT id, run_id, row_number() OVER (ORDER BY fair_key, id) AS n FROM found
 ), start AS MATERIALIZED (
     SELECT slot.*, 10000000 / weight AS spacing,
-           least(greatest(next_key, level.key), level.key + used * 10000000 / weight) AS key
+           least(greatest(next_key, level.key), level.key + used * (10000000 / weight)) AS key
       FROM slot CROSS JOIN (
            SELECT coalesce(min(tag), extract(epoch FROM clock_timestamp()) * 1e6) AS key
              FROM (SELECT s.fair_key + (SELECT priority FROM runs_run WHERE id = s.run_id) * 30000000 AS tag FROM runs_step s
