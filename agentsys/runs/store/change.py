@@ -84,9 +84,8 @@ class Change(Holding):
         self._costs["tool_calls"] += kind == "tool"
 
     def settle(self, token: UUID) -> None:
-        """An attempt that may hold reservations has ended."""
-        if self.spending is None or self.spending.reserved:
-            self._ended.append(token)
+        """An attempt that may hold reservations has ended, its own or those of a copy of it."""
+        self._ended.append(token)
 
     def charge_steps(self, count: int, *, instead_of: Callable[[], int] = lambda: 0) -> None:
         """Count steps that the run is about to have, ``instead_of`` others that are dropped with this change.

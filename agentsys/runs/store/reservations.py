@@ -109,7 +109,8 @@ def settle(token: UUID, spending: Spending | None) -> list[db.Row]:
     Returns:
         The budgets of which four fifths are used up since now.
     """
-    known = spending or Spending(unsure=True)
+    # A reservation that the spending knows nothing of is another process's with the same claim: nobody knows its use.
+    known = spending if spending is not None and spending.reserved else Spending(unsure=True)
     return db.rows(SQL["settle"], token=token, unsure=known.unsure, **known.used())
 
 
