@@ -2,8 +2,13 @@
 
 import pytest
 
+from agentsys.core.errors import ModelUnavailable
+from agentsys.llm.types import CallEstimate
 from agentsys.runs import verify
 from agentsys.runs.models import Budget, Reservation
+from agentsys.runs.store import moves
+from agentsys.runs.store.claims import claim
+from agentsys.runs.store.reservations import Spending, reserve
 from tests.support.outages import lose_answer
 from tests.support.priced import MODEL
 
@@ -43,3 +48,17 @@ def test_a_call_that_says_nothing_of_its_use_is_charged_in_full_also_when_anothe
 
     assert len(priced.requests) == 2
     assert tokens(run) == (reserved[0] + 150, 0)
+
+
+@pytest.mark.promise("P18")
+def test_what_a_copy_of_a_claim_has_reserved_is_settled_by_whoever_ends_it(submit):
+    """A process was copied with its claim: one of the two ends it, and knows nothing of what the other reserved."""
+    run = submit([SAY], limits={"tokens": 50_000})
+    held = claim("model", owner="w")
+    reserve(held, CallEstimate(input_tokens=100, max_output_tokens=400), Spending())
+    assert tokens(run) == (0, 500)
+
+    moves.fail(held, moves.Fault(ModelUnavailable("away"), "model", Spending()))
+
+    assert tokens(run) == (500, 0)  # nobody knows what the other has used
+    assert [finding for finding in verify.check() if finding.violations] == []
