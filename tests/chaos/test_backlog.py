@@ -39,7 +39,9 @@ def test_a_backlog_slows_neither_submissions_nor_other_lanes(stack, request):
         took_s.append(time.monotonic() - begun)
     stack.settle(quick, within_s=END_S)
 
-    figures["done"] = stack.value("SELECT count(*) FROM runs_step WHERE status IN ('ready', 'queued') AND lane = 'network'")
+    figures["done"] = stack.value(
+        "SELECT count(*) FROM runs_step WHERE status IN ('ready', 'queued') AND lane = 'network'"
+    )
     waited_s = [row["waited"] for row in stack.rows(STARTED, quick)]
     submitted_s = judge.share(sorted(took_s), 0.99)
     figures["submitted p99"], figures["started p99"] = submitted_s, judge.share(waited_s, 0.99)
