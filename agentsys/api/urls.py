@@ -13,6 +13,7 @@ from agentsys.api.blockers import RunBlockers
 from agentsys.api.budgets import Budgets, RunBudget
 from agentsys.api.control import Control
 from agentsys.api.events import Events
+from agentsys.api.lanes import Lanes
 from agentsys.api.messages import Messages
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
 from agentsys.api.runs import Runs
@@ -85,6 +86,8 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("budgets", Budgets.as_view({"get": "list"})),
     ("budgets/workspace", Budgets.as_view({"get": "of_workspace", "patch": "limit_workspace"})),
     ("budgets/agents/<slug:slug>", Budgets.as_view({"get": "of_agent", "patch": "limit_agent"})),
+    ("lanes", Lanes.as_view({"get": "list"})),
+    ("lanes/<str:lane>", Lanes.as_view({"patch": "partial_update"})),
     ("tools", Tools.as_view({"get": "list"})),
     ("tools/<str:name>", Tools.as_view({"get": "retrieve"})),
     ("workers", Workers.as_view({"get": "list"})),

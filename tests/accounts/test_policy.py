@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
         (Role.VIEWER, "runs.read", "runs.submit"),
         (Role.OPERATOR, "runs.cancel", "agents.write"),
         (Role.AUTHOR, "agents.write", "members.write"),
+        (Role.AUTHOR, "lanes.read", "lanes.write"),
     ],
 )
 def test_each_role_has_its_bounds(role: Role, may: str, may_not: str) -> None:

@@ -39,9 +39,11 @@ BODIES = {
     "PATCH agents/assistant": ("name", "description", "enabled"),
     "PATCH budgets/workspace": ("tokens", "cost_usd"),
     "PATCH budgets/agents/assistant": ("tokens", "cost_usd"),
+    "PATCH lanes/compute": ("limit", "weight"),
 }  # fmt: skip
 LISTS = (
-    "runs", "agents", "approvals", "budgets", "tools", "workers", "runs/{run}/messages", "runs/{run}/steps",
+    "runs", "agents", "approvals", "budgets", "lanes", "tools", "workers", "runs/{run}/messages",
+    "runs/{run}/steps",
     "runs/{run}/events", "runs/{run}/files", "runs/{run}/budget", "agents/assistant/versions",
 )  # fmt: skip
 QUERIES = (

@@ -143,7 +143,7 @@ class LaneSlot(models.Model):
 
     ``used`` counts them.  ``over`` is what was running when the limit was lowered, beyond it; it only falls.
     ``hungry``: the last look at what is queued found more than there was room for.  ``custom``: somebody has set
-    the limit; else it is the installation's.
+    the limit or the weight; else they are the installation's.
     """
 
     workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", db_index=False)

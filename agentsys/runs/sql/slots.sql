@@ -54,6 +54,18 @@ INSERT INTO runs_laneslot (workspace_id, lane, lim, used, over, weight, next_key
 SELECT id, %(lane)s, %(lim)s, 0, 0, 1, 0, false, false FROM accounts_workspace WHERE id = %(workspace_id)s
 ON CONFLICT (workspace_id, lane) DO NOTHING;
 
+-- name: set_slot
+-- A person's limit and weight, each left as it is where it is null.  What holds a slot beyond the new limit is "over".
+WITH slot AS MATERIALIZED (
+    SELECT * FROM runs_laneslot WHERE workspace_id = %(workspace_id)s AND lane = %(lane)s FOR NO KEY UPDATE
+)
+UPDATE runs_laneslot l
+   SET used = slot.used, lim = coalesce(%(lim)s::int, slot.lim), weight = coalesce(%(weight)s::float8, slot.weight),
+       over = greatest(0, slot.used - coalesce(%(lim)s::int, slot.lim)), custom = true
+  FROM slot
+ WHERE l.id = slot.id
+RETURNING l.lim, l.weight, l.used;
+
 -- name: free_slots
 -- Give back what a change of one run has left; after its steps, in the order of the lanes.  A lane comes back if others
 -- of the workspace may wait for what was freed.  "over" is what was running when the limit was lowered; it only falls.

@@ -88,6 +88,39 @@ def demote(workspace_id: UUID, lane: str) -> int:
     return row["moved"] if row else 0
 
 
+def set_limit(workspace_id: UUID, lane: str, *, lim: int | None, weight: float | None) -> list[str] | None:
+    """Set a slot's limit and weight (None: as it is); then what is over goes back to the queue, or what waits comes in.
+
+    Returns:
+        The lanes to ring, once a step admitted; None where the workspace is gone.
+    """
+    row = db.retrying(lambda: _set(workspace_id, lane, lim, weight))
+    if row is None:
+        return None
+    if row["used"] > row["lim"]:
+        _demote_now(workspace_id, lane)
+    return admit_all([(workspace_id, lane)])
+
+
+def _set(workspace_id: UUID, lane: str, lim: int | None, weight: float | None) -> db.Row | None:
+    """One statement, one commit."""
+    values = {"workspace_id": workspace_id, "lane": lane, "lim": lim, "weight": weight}
+    row = db.row(SQL["set_slot"], **values)
+    if row is None:
+        _make(workspace_id, lane)
+        row = db.row(SQL["set_slot"], **values)
+    return row
+
+
+def _demote_now(workspace_id: UUID, lane: str) -> None:
+    """Never raises: the limit is committed, and the sweeper demotes once a second."""
+    try:
+        db.retrying(lambda: demote(workspace_id, lane))
+    except Error as error:
+        logger.warning("steps of %s go back to the queue later: %s", lane, error)
+        connection.close()
+
+
 def recount(workspace_id: UUID, lane: str) -> bool:
     """Make a slot's count what is ready and running; True if it was not."""
     with transaction.atomic(durable=True):
