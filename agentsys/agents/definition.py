@@ -11,6 +11,7 @@ from agentsys.agents import planning as planning_terms
 from agentsys.agents.models import Mode
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
+from agentsys.core.faults import Fault, fault
 from agentsys.llm import client
 from agentsys.tools import registry
 
@@ -25,8 +26,6 @@ LIMITS: dict[str, tuple[int, bool]] = {
 _LEAST_USD = 0.000001
 #: Nothing can run this one yet.
 _UNAVAILABLE_MODES = frozenset({Mode.REACT})
-
-Fault = dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +59,11 @@ class Definition:
             raise InvalidInput("The agent is not valid; see errors.", errors=faults)
 
 
-def _fault(path: str, code: str, message: str) -> Fault:
-    return {"path": path, "code": code, "message": message}
-
-
 def _mode_faults(mode: str) -> Iterator[Fault]:
     if mode in _UNAVAILABLE_MODES:
-        yield _fault("mode", "mode_unavailable", f"Mode {mode} cannot run yet; use plan or fixed.")
+        yield fault("mode", "mode_unavailable", f"Mode {mode} cannot run yet; use plan or fixed.")
     elif mode not in Mode.values:
-        yield _fault("mode", "bad_value", "mode must be plan or fixed.")
+        yield fault("mode", "bad_value", "mode must be plan or fixed.")
 
 
 def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:
@@ -78,37 +73,37 @@ def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:
     try:
         client.split(model)
     except ModelFailed as error:
-        yield _fault(path, "bad_value", error.message)
+        yield fault(path, "bad_value", error.message)
 
 
 def _tool_faults(tools: list[str]) -> Iterator[Fault]:
     known = registry.all_tools()
     for number, name in enumerate(tools):
         if name in tools[:number]:
-            yield _fault(f"tools[{number}]", "duplicate", f"{name} is listed twice.")
+            yield fault(f"tools[{number}]", "duplicate", f"{name} is listed twice.")
         elif name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
-            yield _fault(f"tools[{number}]", "unknown_tool", f"There is no tool named {name!r}.{hint}")
+            yield fault(f"tools[{number}]", "unknown_tool", f"There is no tool named {name!r}.{hint}")
 
 
 def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
     """What is wrong with ``{steps, tokens, cost_usd, time_s}``, each optional."""
     if not isinstance(limits, dict):
-        yield _fault(path, "type", "limits must be an object.")
+        yield fault(path, "type", "limits must be an object.")
         return
     for name, value in limits.items():
         where = f"{path}.{name}"
         if name not in LIMITS:
-            yield _fault(where, "unknown_field", f"There is no such limit; there are {', '.join(LIMITS)}.")
+            yield fault(where, "unknown_field", f"There is no such limit; there are {', '.join(LIMITS)}.")
             continue
         greatest, whole = LIMITS[name]
         if not _is_number(value) or (whole and not isinstance(value, int)):
-            yield _fault(where, "type", "Must be a whole number." if whole else "Must be a number.")
+            yield fault(where, "type", "Must be a whole number." if whole else "Must be a number.")
         elif not 0 < value <= greatest:
-            yield _fault(where, "bad_value", f"Must be above 0 and at most {greatest:,}.")
+            yield fault(where, "bad_value", f"Must be above 0 and at most {greatest:,}.")
         elif name == "cost_usd" and value < _LEAST_USD:
-            yield _fault(where, "bad_value", f"Must be at least {_LEAST_USD:f}.")
+            yield fault(where, "bad_value", f"Must be at least {_LEAST_USD:f}.")
 
 
 def _is_number(value: Any) -> bool:

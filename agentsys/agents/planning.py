@@ -6,6 +6,8 @@ Each is optional: the installation's setting, or none for the first, stands in f
 from collections.abc import Iterator
 from typing import Any
 
+from agentsys.core.faults import Fault, fault
+
 #: Term -> (least, greatest), whole numbers.
 TERMS: dict[str, tuple[int, int]] = {
     "replan_on_failure": (0, 20),
@@ -14,23 +16,17 @@ TERMS: dict[str, tuple[int, int]] = {
     "max_repeats": (1, 1_000),
 }
 
-Fault = dict[str, str]
-
 
 def faults(terms: Any, *, path: str = "planning") -> Iterator[Fault]:
     """What is wrong with an agent version's terms."""
     if not isinstance(terms, dict):
-        yield _fault(path, "type", "planning must be an object.")
+        yield fault(path, "type", "planning must be an object.")
         return
     for name, value in terms.items():
         where = f"{path}.{name[:50]}"
         if name not in TERMS:
-            yield _fault(where, "unknown_field", f"There is no such term; there are {', '.join(TERMS)}.")
+            yield fault(where, "unknown_field", f"There is no such term; there are {', '.join(TERMS)}.")
         elif not isinstance(value, int) or isinstance(value, bool):
-            yield _fault(where, "type", "Must be a whole number.")
+            yield fault(where, "type", "Must be a whole number.")
         elif not TERMS[name][0] <= value <= TERMS[name][1]:
-            yield _fault(where, "bad_value", f"Must be from {TERMS[name][0]} to {TERMS[name][1]:,}.")
-
-
-def _fault(path: str, code: str, message: str) -> Fault:
-    return {"path": path, "code": code, "message": message}
+            yield fault(where, "bad_value", f"Must be from {TERMS[name][0]} to {TERMS[name][1]:,}.")

@@ -22,6 +22,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from agentsys.core.errors import OutputInvalid
+from agentsys.core.faults import fault
 
 #: Keywords looked at in one check; about 30 microseconds each, so some seconds of one step's time.
 MAX_WORK = 200_000
@@ -41,7 +42,7 @@ def faults(schema: Any, *, path: str = "output_schema") -> list[dict[str, str]]:
         return []
     found = list(_shape_faults(schema, path))
     message = "Not a JSON Schema that can be used:"
-    return found or [_fault(path, "bad_value", f"{message} {problem}") for problem in _unusable(schema)]
+    return found or [fault(path, "bad_value", f"{message} {problem}") for problem in _unusable(schema)]
 
 
 class Unusable(ValueError):
@@ -82,30 +83,26 @@ def check(value: Any, schema: Any, *, work: int = MAX_WORK) -> None:
         found = mismatches(value, schema, most=1, work=work)
     except Unusable as error:
         raise OutputInvalid(f"The output schema cannot be used. {error}") from error
-    for fault in found:
-        where = ".".join(str(part) for part in fault.absolute_path)[:200] or "result"
-        raise OutputInvalid(f"{where}: {fault.message[:500]}", path=where)
-
-
-def _fault(path: str, code: str, message: str) -> dict[str, str]:
-    return {"path": path, "code": code, "message": message}
+    for mismatch in found:
+        where = ".".join(str(part) for part in mismatch.absolute_path)[:200] or "result"
+        raise OutputInvalid(f"{where}: {mismatch.message[:500]}", path=where)
 
 
 def _shape_faults(schema: Any, path: str) -> Iterator[dict[str, str]]:
     """What keeps ``schema`` from being a JSON Schema (2020-12) that stands by itself."""
     if not isinstance(schema, dict):
-        yield _fault(path, "type", "A JSON Schema here is an object.")
+        yield fault(path, "type", "A JSON Schema here is an object.")
         return
     if outside := next(_outside_references(schema), None):
-        yield _fault(path, "bad_value", f"References must stay inside the schema (#…), not {outside[:100]!r}.")
+        yield fault(path, "bad_value", f"References must stay inside the schema (#…), not {outside[:100]!r}.")
         return
     try:
         Draft202012Validator.check_schema(schema)
     except NoSchema as error:
         where = "".join(f".{part}" for part in error.absolute_path)
-        yield _fault(path + where, "bad_value", f"Not a JSON Schema: {error.message[:300]}")
+        yield fault(path + where, "bad_value", f"Not a JSON Schema: {error.message[:300]}")
     except RecursionError:
-        yield _fault(path, "too_deep", "The schema is nested too deeply.")
+        yield fault(path, "too_deep", "The schema is nested too deeply.")
 
 
 def _outside_references(schema: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from agentsys.agents import definition
 from agentsys.agents.plans import parse_plan
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, PlanInvalid
+from agentsys.core.faults import Fault, fault
 from agentsys.core.sanitize import clean
 from agentsys.tools import registry
 
@@ -30,8 +31,6 @@ EFFECTS = ("recorded", "live")
 _WITH_ARGUMENTS = (StepKind.TOOL, StepKind.WAIT, StepKind.ASK, StepKind.DELEGATE)
 #: How a parsed plan names the place of a fault.
 _PLACE = re.compile(r"steps\[(\d+)\]\.?(.*)")
-
-Fault = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +84,9 @@ def _derived(run: Run, request: Fork, steps: Sequence[db.Row]) -> Derived:
     by_key = {step["key"]: step for step in steps}
     faults = [fault for model in request.model for fault in definition.model_faults(model)]
     if request.effects not in EFFECTS:
-        faults.append(_fault("effects", "bad_value", "effects is recorded or live."))
+        faults.append(fault("effects", "bad_value", "effects is recorded or live."))
     if request.from_step not in by_key:
-        faults.append(_fault("from_step", "unknown_step", "The run has no such step."))
+        faults.append(fault("from_step", "unknown_step", "The run has no such step."))
         raise _invalid(faults)
     redo = downstream(steps, request.from_step)
     faults += _override_faults(request.arguments, by_key, redo)
@@ -136,14 +135,14 @@ def _override_faults(arguments: Mapping[str, Any], by_key: Mapping[str, db.Row],
     for key, given in arguments.items():
         where = f"arguments.{key[:64]}"
         if key not in by_key:
-            faults.append(_fault(where, "unknown_step", "The run has no such step."))
+            faults.append(fault(where, "unknown_step", "The run has no such step."))
         elif key not in redo:
             message = "This step is not done again by a fork from there; fork from it, or from a step before it."
-            faults.append(_fault(where, "step_kept", message))
+            faults.append(fault(where, "step_kept", message))
         elif by_key[key]["kind"] not in _WITH_ARGUMENTS:
-            faults.append(_fault(where, "field_not_allowed", f"A step of kind {by_key[key]['kind']} has no arguments."))
+            faults.append(fault(where, "field_not_allowed", f"A step of kind {by_key[key]['kind']} has no arguments."))
         elif not isinstance(given, dict):
-            faults.append(_fault(where, "type", "Arguments are an object."))
+            faults.append(fault(where, "type", "Arguments are an object."))
     return faults
 
 
@@ -180,10 +179,6 @@ def _mapped(errors: Sequence[Fault], keys: Sequence[str], arguments: Mapping[str
             rest = place[2].removeprefix("arguments").strip(".") if place else ""
             found.append(error | {"path": ".".join(part for part in ("arguments", key, rest) if part)})
     return found
-
-
-def _fault(path: str, code: str, message: str) -> Fault:
-    return {"path": path, "code": code, "message": message}
 
 
 def _invalid(faults: list[Fault]) -> InvalidInput:

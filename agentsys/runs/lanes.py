@@ -16,6 +16,7 @@ from django.conf import settings
 
 from agentsys.accounts.models import User
 from agentsys.core.errors import InvalidInput, NotFound
+from agentsys.core.faults import fault
 
 from . import dispatch, services
 from .models import LaneSlot
@@ -71,7 +72,7 @@ def change(workspace_id: UUID, lane: str, given: Mapping[str, Any], *, user: Use
 
 def _faults(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     if not given:
-        yield _fault("limit", "missing", "Give a limit, a weight, or both.")
+        yield fault("limit", "missing", "Give a limit, a weight, or both.")
     if "limit" in given:
         yield from _limit_faults(given["limit"])
     if "weight" in given:
@@ -80,9 +81,9 @@ def _faults(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 
 def _limit_faults(value: Any) -> Iterator[dict[str, str]]:
     if isinstance(value, bool) or not isinstance(value, int):
-        yield _fault("limit", "type", "Must be a whole number.")
+        yield fault("limit", "type", "Must be a whole number.")
     elif not 1 <= value <= MAX_LIMIT:
-        yield _fault("limit", "bad_value", f"Must be at least 1 and at most {MAX_LIMIT:,}.")
+        yield fault("limit", "bad_value", f"Must be at least 1 and at most {MAX_LIMIT:,}.")
 
 
 def _weight_faults(value: Any) -> Iterator[dict[str, str]]:
@@ -92,10 +93,6 @@ def _weight_faults(value: Any) -> Iterator[dict[str, str]]:
         or value != value
         or value in (math.inf, -math.inf)
     ):
-        yield _fault("weight", "type", "Must be a number.")
+        yield fault("weight", "type", "Must be a number.")
     elif not LEAST_WEIGHT <= value <= MAX_WEIGHT:
-        yield _fault("weight", "bad_value", f"Must be at least {LEAST_WEIGHT} and at most {MAX_WEIGHT}.")
-
-
-def _fault(path: str, code: str, message: str) -> dict[str, str]:
-    return {"path": path, "code": code, "message": message}
+        yield fault("weight", "bad_value", f"Must be at least {LEAST_WEIGHT} and at most {MAX_WEIGHT}.")

@@ -10,6 +10,7 @@ from typing import Any
 from agentsys.agents import definition
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, PayloadTooLarge, ToolOutputTooLarge
+from agentsys.core.faults import fault
 from agentsys.core.sanitize import clean
 
 from . import files
@@ -75,10 +76,6 @@ def check(request: Submission) -> None:
     _check_sizes(request)
 
 
-def _fault(path: str, code: str, message: str) -> dict[str, str]:
-    return {"path": path, "code": code, "message": message}
-
-
 def _is_number(value: Any, least: float, most: float) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
@@ -86,15 +83,15 @@ def _is_number(value: Any, least: float, most: float) -> bool:
 def _goal_faults(request: Submission) -> list[dict[str, str]]:
     faults = []
     if not request.goal.strip() and request.plan is None:
-        faults.append(_fault("goal", "missing", "Give a goal, or a plan, or both."))
+        faults.append(fault("goal", "missing", "Give a goal, or a plan, or both."))
     if len(request.goal) > MAX_GOAL:
-        faults.append(_fault("goal", "too_long", f"A goal may have {MAX_GOAL} characters."))
+        faults.append(fault("goal", "too_long", f"A goal may have {MAX_GOAL} characters."))
     if not _can_be_stored(request.goal):
-        faults.append(_fault("goal", "bad_value", "A goal may not contain NUL or half a surrogate pair."))
+        faults.append(fault("goal", "bad_value", "A goal may not contain NUL or half a surrogate pair."))
     if not isinstance(request.priority, int) or not _is_number(request.priority, -10, 10):
-        faults.append(_fault("priority", "bad_value", "Priority is a whole number from -10 to 10."))
+        faults.append(fault("priority", "bad_value", "Priority is a whole number from -10 to 10."))
     if request.effects != "live":
-        faults.append(_fault("effects", "unavailable", "Only 'live' is available."))
+        faults.append(fault("effects", "unavailable", "Only 'live' is available."))
     return faults
 
 
@@ -108,10 +105,10 @@ def _can_be_stored(value: Any, *, max_bytes: int = MAX_INPUT_BYTES) -> bool:
 
 def _label_faults(request: Submission) -> list[dict[str, str]]:
     if len(request.labels) > MAX_LABELS:
-        return [_fault("labels", "too_many", f"At most {MAX_LABELS} labels.")]
+        return [fault("labels", "too_many", f"At most {MAX_LABELS} labels.")]
     texts = [text for pair in request.labels.items() for text in pair]
     if any(not isinstance(text, str) or len(text) > MAX_LABEL or not _can_be_stored(text) for text in texts):
-        return [_fault("labels", "bad_value", f"Labels map texts to texts of at most {MAX_LABEL} characters.")]
+        return [fault("labels", "bad_value", f"Labels map texts to texts of at most {MAX_LABEL} characters.")]
     return []
 
 
@@ -120,9 +117,9 @@ def _time_faults(request: Submission) -> list[dict[str, str]]:
     seconds, start_at = request.deadline_s, request.start_at
     if seconds is not None and (not _is_number(seconds, 0, MAX_DEADLINE_S) or not seconds):
         message = "deadline_s is a number of seconds above 0, at most a year."
-        faults.append(_fault("deadline_s", "bad_value", message))
+        faults.append(fault("deadline_s", "bad_value", message))
     if start_at is not None and not _is_moment(start_at):
-        faults.append(_fault("start_at", "bad_value", "start_at is a time with its offset, at most a year from now."))
+        faults.append(fault("start_at", "bad_value", "start_at is a time with its offset, at most a year from now."))
     return faults
 
 
@@ -138,7 +135,7 @@ def _is_moment(time: datetime) -> bool:
 def _schema_faults(schema: Any) -> list[dict[str, str]]:
     if not _can_be_stored(schema, max_bytes=MAX_SCHEMA_BYTES):
         message = f"A schema may have {MAX_SCHEMA_BYTES} bytes of JSON, and no NUL or half a surrogate pair in it."
-        return [_fault("output_schema", "bad_value", message)]
+        return [fault("output_schema", "bad_value", message)]
     return schemas.faults(schema)
 
 
