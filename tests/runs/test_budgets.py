@@ -461,3 +461,22 @@ def test_a_run_leaves_with_its_budgets(submit, worker, priced):
 
 def test_a_handler_of_any_kind_asks_through_the_meter():
     assert {"plan", "answer"} <= set(handlers.HANDLERS)
+
+
+def test_of_many_steps_that_wait_for_budgets_the_first_do_not_hide_the_last_for_ever(
+    submit, worker, priced, monkeypatch
+):
+    runs = [submit([SAY], model=MODEL, limits={"tokens": 1}) for _ in range(5)]
+    worker.drain("model")
+    assert {statuses(run)["say"] for run in runs} == {"waiting"}
+    sql("UPDATE runs_budget SET lim = 100000 WHERE run_id = %s", runs[4].pk)
+    sql("UPDATE runs_run SET limits = '{\"tokens\": 100000}' WHERE id = %s", runs[4].pk)
+    monkeypatch.setattr("agentsys.runs.store.budgets.MOST_PARKED", 2)
+    monkeypatch.setattr(sweeps._Rounds, "after", 0)
+
+    sweeps.mind_budgets(), sweeps.mind_budgets()
+    assert statuses(runs[4])["say"] == "waiting"
+    sweeps.mind_budgets()
+
+    assert [statuses(run)["say"] == "waiting" for run in runs] == [True] * 4 + [False]
+    assert sweeps._Rounds.after == 0  # round again

@@ -193,12 +193,16 @@ SELECT clock_timestamp() AS now, greatest(time_up_at, started_at + make_interval
 -- release: those that were held with the run above them, which goes on.
 -- fund: steps that wait for budgets in which there is room again, the longest waiting first; no more of them than fit
 -- together, so that they do not wake to find the room taken.  (The one first in line may get less than it would like.)
-WITH parked AS MATERIALIZED (
+-- looked: how far among those that wait the look came ("most" of them after step "after"); the next one goes on there.
+-- (id + 0: or a plan made while tables were young would read all steps by their key.)
+WITH looked AS MATERIALIZED (
+    SELECT id, run_id, error FROM runs_step
+     WHERE status = 'waiting' AND available_at IS NULL AND reason = 'budget' AND id + 0 > %(after)s
+       AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid) ORDER BY id LIMIT %(most)s
+), parked AS MATERIALIZED (
     SELECT s.id, s.run_id, n.budget, n.wants, b.id IS NULL OR b.lim - b.spent - b.reserved >= n.needs AS fits,
            b.lim - b.spent - b.reserved AS free
-      FROM (SELECT id, run_id, error FROM runs_step
-             WHERE status = 'waiting' AND available_at IS NULL AND reason = 'budget'
-               AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid) ORDER BY id LIMIT 10000) s
+      FROM looked s
      CROSS JOIN LATERAL jsonb_to_recordset(s.error -> 'data' -> 'budgets') AS n(budget bigint, needs bigint, wants bigint)
       LEFT JOIN runs_budget b ON b.id = n.budget
 ), able AS (
@@ -218,7 +222,9 @@ UNION ALL
 UNION ALL
 (SELECT 'release', c.id, NULL FROM runs_run c LEFT JOIN runs_run p ON p.id = c.parent_run_id AND c.parent_step IS NOT NULL
   WHERE c.held_at IS NOT NULL AND c.finished_at IS NULL AND c.status <> 'cancelling' AND p.held_at IS NULL
-    AND (c.time_up_at IS NULL OR c.time_up_at > clock_timestamp()) LIMIT %(limit)s);
+    AND (c.time_up_at IS NULL OR c.time_up_at > clock_timestamp()) LIMIT %(limit)s)
+UNION ALL
+(SELECT 'looked', NULL, max(id) FROM looked HAVING count(*) = %(most)s);
 
 -- name: above_is_held
 -- Has the time of the run above this one, which waits for it, been used up?

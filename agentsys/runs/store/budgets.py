@@ -24,6 +24,8 @@ from .sql import SQL
 
 REASON = "budget"
 BATCH = 500
+#: Steps that wait, looked at in one statement.
+MOST_PARKED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,15 @@ class Raised:
 
     lanes: Sequence[str]
     moved: bool
+
+
+def work(run_id: UUID | None = None, *, after: int = 0) -> list[db.Row]:
+    """What budgets have to do, of one run or of all: rows of ``what`` (fund, hold, release), ``run_id``, ``step_id``.
+
+    Looks at MOST_PARKED steps that wait, from step ``after`` on; a row ``looked`` says that there may be more after its
+    ``step_id``.
+    """
+    return db.rows(SQL["budget_work"], run_id=run_id, limit=BATCH, after=after, most=MOST_PARKED)
 
 
 def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) -> Raised:
@@ -49,7 +60,7 @@ def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) 
             _set_limits(change, limits, by)
         if was_paused:
             change.resume(by=by)
-        found = db.rows(SQL["budget_work"], run_id=run_id, limit=BATCH)
+        found = work(run_id)
         funded = [_fund(change, row["step_id"]) for row in found if row["what"] == "fund"]
     return Raised(change.lanes, bool(limits) or was_paused or any(funded))
 

@@ -116,9 +116,20 @@ def follow_parents() -> list[str]:
     return lanes
 
 
+class _Rounds:
+    """Where this process's looks at the steps that wait for budgets have come; any place would do."""
+
+    after = 0
+
+
 def mind_budgets() -> list[str]:
-    """Hold the runs whose time is used up, and let go on what waits for budgets with room again; the lanes to ring."""
+    """Hold the runs whose time is used up, and let go on what waits for budgets with room again; the lanes to ring.
+
+    Of many that wait it looks at some, and at the next ones the next time, so that none hides others for ever.
+    """
     lanes: list[str] = []
+    found = budgets.work(after=_Rounds.after)
+    _Rounds.after = next((row["step_id"] for row in found if row["what"] == "looked"), 0)
 
     def mind(row: db.Row) -> None:
         if row["what"] == "hold":
@@ -128,7 +139,7 @@ def mind_budgets() -> list[str]:
         else:
             lanes.extend(budgets.fund(row["step_id"], row["run_id"]))
 
-    _each(db.rows(SQL["budget_work"], run_id=None, limit=BATCH), mind)
+    _each([row for row in found if row["what"] != "looked"], mind)
     return lanes
 
 
