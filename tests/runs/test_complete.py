@@ -250,3 +250,16 @@ def test_a_large_output_and_an_odd_one_are_kept_as_they_are(submit, step_of):
     assert len(step_of(run, "a").output) == 900_000
     assert step_of(run, "b").output == odd
     assert value("SELECT count(*) FROM runs_event WHERE type = 'run.succeeded'") == 1
+
+
+@pytest.mark.violates
+def test_a_run_whose_counters_are_wrong_does_not_keep_its_worker_for_ever(submit):
+    run = submit([echo("a"), echo("b", depends_on=["a"])])
+    held = claim("compute", owner="w")
+    sql("UPDATE runs_run SET open_steps = 0, active_steps = 0 WHERE id = %s", run.pk)
+    before = photograph()
+
+    with pytest.raises(RuntimeError, match="does not fit its run's counters"):
+        complete(held, Result(1))
+
+    assert photograph() == before

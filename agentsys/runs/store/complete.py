@@ -25,6 +25,9 @@ from .sql import SQL
 #: Claims that are taken, and results that are recorded, in one statement; complete.sql has the same bound.
 MAX_BATCH = 16
 
+#: A run that others change meanwhile is tried again, as it is then; each of a batch may meet that a few times.
+MAX_ROUNDS = 100
+
 Outcome = Completion | LeaseLost
 
 
@@ -97,7 +100,9 @@ class _Batch:
         outcomes: dict[UUID, Outcome] = {}
         taken = [from_row(row) for row in claimed(self._asked)] if self._asked else []
         left = self._records
-        while left:
+        for _ in range(MAX_ROUNDS):
+            if not left:
+                break
             now = self._now(left)
             moved, more = self._write(now, self._claim_next - len(taken))
             taken += more
@@ -106,6 +111,10 @@ class _Batch:
                 if outcome is not None:
                     outcomes[record.claim.claim_token] = outcome
             left = [record for record in left if record.claim.claim_token not in outcomes]
+        if left:  # only a run whose counters are wrong refuses for so long; what was recorded is, and is told again
+            raise RuntimeError(
+                f"step {left[0].claim.key} of run {left[0].claim.run_id} does not fit its run's counters"
+            )
         return _with_claims(outcomes, self._records, taken)
 
     def _see(self, run_id: UUID, plan_version: int, open_steps: int) -> None:
