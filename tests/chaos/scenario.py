@@ -8,9 +8,6 @@ from tests.chaos import judge
 from tests.chaos.faults import Faults
 from tests.chaos.world import World
 
-#: Fewer than this are no hundred cases: of them the middle one has to be within the bound.
-ENOUGH = 50
-
 
 def judged(world: World, ids: Sequence[str], figures: dict[str, Any], *, faults: Faults | None = None) -> None:
     """All runs have ended well, every promise is kept, and nothing was called too often or never."""
@@ -38,10 +35,9 @@ def _recovered(world: World, ids: Sequence[str], faults: Faults, figures: dict[s
     for kind, took_s in judge.recoveries(world, ids, faults.done).items():
         p50, p99 = judge.share(took_s, 0.5), judge.share(took_s, 0.99)
         figures.setdefault("recovery", {})[kind] = {"n": len(took_s), "p50_s": round(p50, 2), "p99_s": round(p99, 2)}
-        measured = p99 if len(took_s) >= ENOUGH else p50
         bound_s = judge.BOUNDS_S.get(kind, math.inf) * judge.SLACK
-        if measured > bound_s:
-            late.append(f"{kind}: {measured:.2f} s instead of {bound_s:g} s: {took_s[-5:]}")
+        if p99 > bound_s:
+            late.append(f"{kind}: {p99:.2f} s instead of {bound_s:g} s: {took_s[-5:]}")
     return late
 
 

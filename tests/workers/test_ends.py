@@ -37,7 +37,7 @@ def test_sigterm_lets_a_step_finish_and_starts_none(start, submit, held, lane, t
     assert wait_until(lambda: WorkerRow.objects.filter(draining=True).exists(), timeout_s=3)
     held.let_go()
 
-    assert worker.wait(timeout_s=10)
+    assert worker.wait(timeout_s=4)
     assert (worker.exit_code, WorkerRow.objects.count()) == (0, 0)
     run.refresh_from_db()
     steps = {step.key: (step.status, step.attempt) for step in run.steps.all()}
