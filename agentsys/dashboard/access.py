@@ -34,11 +34,6 @@ def crosses_workspaces(request: HttpRequest) -> bool:
     return bool(request.user.is_active and request.user.is_superuser)
 
 
-def sees_anything(request: HttpRequest) -> bool:
-    """Whether there is a workspace whose rows they may read."""
-    return crosses_workspaces(request) or bool(roles(request))
-
-
 def sees(request: HttpRequest, workspace_id: UUID) -> bool:
     """Whether they may read the rows of this workspace."""
     return crosses_workspaces(request) or workspace_id in roles(request)

@@ -7,6 +7,7 @@ import re
 import secrets
 import signal
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,7 +37,7 @@ def write_private(path: Path, content: str) -> None:
     fresh.replace(path)
 
 
-class Server:
+class Server(ABC):
     """An embedded server with its data in ``data_dir`` (made if missing).
 
     ``start`` may be called again after a crash: password and, if it is still free, port stay.
@@ -55,19 +56,21 @@ class Server:
 
     # --- What a server says about itself ---------------------------------------------
     @property
+    @abstractmethod
     def url(self) -> str:
-        raise NotImplementedError
+        """Where clients reach it, with the password."""
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """Before a start: make the data folder, clear what a crash left."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ready(self) -> bool:
         """Whether *our* process owns the port and the data, and answers."""
-        raise NotImplementedError
 
     # --- Start and stop --------------------------------------------------------------
     def start(self, *, timeout_s: float = 60.0) -> str:

@@ -3,6 +3,7 @@
 import statistics
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Cost:
     web_ms: float = 0.0
 
 
-class Peer:
+class Peer(ABC):
     """One side of a comparison: starts a run, and knows how many steps are done."""
 
     done_sql = ""
@@ -36,13 +37,13 @@ class Peer:
         self.stack = stack
         self.db = psycopg.connect(stack.env["DATABASE_URL"], autocommit=True)
 
+    @abstractmethod
     def submit(self, n: int) -> None:
         """Start one chain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def submit_fan(self, n: int) -> None:
         """Start one fan."""
-        raise NotImplementedError
 
     def web_s(self) -> float:
         """CPU seconds so far of the process that takes submissions."""
