@@ -42,4 +42,4 @@ def test_a_step_costs_no_more_with_many_runs_or_a_long_past(measured, name):
     speed, cost = grown.steps_per_s / plain.steps_per_s, grown.cpu_ms / plain.cpu_ms
     print(f"\nW6 {name}: {grown.steps_per_s:.0f} of {plain.steps_per_s:.0f} steps/s ({speed:.2f}, aim {AIM}), ", end="")
     print(f"{grown.cpu_ms:.2f} of {plain.cpu_ms:.2f} ms CPU a step ({cost:.2f})", end="")
-    assert speed >= AIM or cost <= 1 / AIM  # where others had the machine meanwhile, the CPU tells
+    assert speed >= AIM
