@@ -114,7 +114,7 @@ def _queued(row: db.Row, _run: Run) -> Blocker:
     data = {"lane": lane, "limit": row["lim"], "used": row["used"]}
     slots = f"{row['used']} of {row['lim']} are in use" if row["lim"] is not None else "it is given one within a second"
     message = f"{key} waits for a slot of the workspace in the lane {lane}; {slots}."
-    how = "Other steps of the workspace have to end, or an admin raises the lane's limit."
+    how = f"Other steps of the workspace have to end, or an admin raises the limit: PATCH /api/v1/lanes/{lane}"
     return Blocker("slot", key, row["queued_at"], message, how, data)
 
 
