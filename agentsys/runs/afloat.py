@@ -71,10 +71,11 @@ class Afloat:
             self._taken += free
             return free
 
-    def leave(self, count: int = 1) -> None:
-        """Give places back."""
+    def leave(self, count: int = 1, *, afloat: int = 0) -> None:
+        """Give places back, ``afloat`` of them those of calls that have landed."""
         with self._changed:
             self._taken -= count
+            self._count -= afloat
             owed, self._owed = self._owed, set()
             self._changed.notify_all()
         dispatch.wake(sorted(owed))
@@ -106,9 +107,7 @@ class Afloat:
             for attempt, _ in landed:
                 attempt.abandon()  # what is recorded is over; a lease of anything else must run out
             db.release()
-            with self._changed:
-                self._count -= len(landed)
-            self.leave(len(landed))
+            self.leave(len(landed), afloat=len(landed))
 
     def _land(self, landed: list[tuple[Attempt, Waiting]]) -> None:
         results = [(attempt, _result(attempt, waiting)) for attempt, waiting in landed]

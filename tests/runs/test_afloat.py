@@ -138,7 +138,8 @@ def test_no_more_than_there_are_places_and_the_rest_is_rung_for(submit, server, 
     server.go.set()
     assert room.wait_until_empty(10)
     until(lambda: "network" in rung)
-    drain(room=room)
+    assert drain(room=room) == 3
+    assert room.wait_until_empty(10)
     assert [statuses(run) for run in runs] == [{"a": "succeeded"}] * 5
 
 
