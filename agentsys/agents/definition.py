@@ -15,12 +15,13 @@ from agentsys.core.faults import Fault, fault
 from agentsys.llm import client
 from agentsys.tools import registry
 
-#: Limit -> (greatest value, whole numbers only).
+#: Limit -> (greatest value, whole numbers only).  All are budgets but ``parallel``: how many steps at a time.
 LIMITS: dict[str, tuple[int, bool]] = {
     "steps": (1_000, True),
     "tokens": (1_000_000_000_000, True),
     "cost_usd": (1_000_000, False),
     "time_s": (31_536_000, False),
+    "parallel": (1_000, True),
 }
 #: What a budget of dollars counts in; a limit below it would be one of nothing.
 _LEAST_USD = 0.000001
@@ -88,7 +89,7 @@ def _tool_faults(tools: list[str]) -> Iterator[Fault]:
 
 
 def limit_faults(limits: Any, *, path: str = "limits") -> Iterator[Fault]:
-    """What is wrong with ``{steps, tokens, cost_usd, time_s}``, each optional."""
+    """What is wrong with ``{steps, tokens, cost_usd, time_s, parallel}``, each optional."""
     if not isinstance(limits, dict):
         yield fault(path, "type", "limits must be an object.")
         return

@@ -28,7 +28,7 @@ class NewVersion(Body):
         child=Text(max_length=100), default=list, max_length=500, help_text="Allowed tools; empty: all."
     )
     output_schema = Object(allow_null=True, default=None, help_text="JSON Schema of results.")
-    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s")
+    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s, parallel")
     approvals = Object(
         default=dict, help_text="What a person must approve: tools (names or all), expires_s, on_denied."
     )

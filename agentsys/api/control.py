@@ -35,7 +35,7 @@ def _fork_of(body: dict[str, Any]) -> Fork:
 class ResumeRun(Body):
     """Nothing, or new limits."""
 
-    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s: new values for those that the run has.")
+    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s, parallel: new values of its own.")
 
 
 class Control(RunViews):

@@ -70,7 +70,7 @@ class SubmitRun(Body):
     priority = serializers.IntegerField(default=0, min_value=-10, max_value=10, help_text="Higher is sooner.")
     start_at = serializers.DateTimeField(default=None, allow_null=True)
     deadline_s = serializers.FloatField(default=None, allow_null=True)
-    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s")
+    limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s, parallel")
     labels = Object(child=Text(allow_blank=True, max_length=200), default=dict)
     model = Text(max_length=200, allow_blank=True, default="")
     output_schema = Object(default=None, allow_null=True)

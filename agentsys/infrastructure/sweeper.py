@@ -72,7 +72,7 @@ class Sweeper:
         dispatch.wake(sorted({*sweeps.wake_sleepers(), *sweeps.due_lanes(older_than_s=RING_AFTER_S)}))
 
     def _admit(self) -> None:
-        dispatch.wake(sweeps.admit())
+        dispatch.wake([*sweeps.fit(), *sweeps.admit()])
 
     def _expire_questions(self) -> None:
         dispatch.wake(sweeps.expire_questions())

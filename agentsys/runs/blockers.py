@@ -9,6 +9,7 @@ from agentsys.core import db
 
 from .models import Run
 from .states import RUN_FINAL, RunStatus, StepKind, StepStatus
+from .store.holding import PARALLEL
 from .store.sql import SQL
 
 #: Of one run; the others wait for much the same.
@@ -19,8 +20,9 @@ MOST = 20
 class Blocker:
     """One thing that a run waits for.
 
-    ``kind`` is stable: running, queue, slot, no_worker, timer, start_at, retry, rate_limit, approval, question, child,
-    budget, credential, outcome_unknown, paused, draining, dependency.  ``step`` is "" where it is the whole run's.
+    ``kind`` is stable: running, queue, slot, parallel, no_worker, timer, start_at, retry, rate_limit, approval,
+    question, child, budget, credential, outcome_unknown, paused, draining, dependency.  ``step`` is "" where it is
+    the whole run's.
     """
 
     kind: str
@@ -107,8 +109,13 @@ def _ready(row: db.Row, _run: Run) -> Blocker:
     )
 
 
-def _queued(row: db.Row, _run: Run) -> Blocker:
+def _queued(row: db.Row, run: Run) -> Blocker:
     key, lane = row["key"], row["lane"]
+    if row["held"] == PARALLEL:
+        most = run.limits.get(PARALLEL)
+        message = f"{key} waits for others of the run, of which at most {most} may be under way at a time."
+        how = f'They have to end, or POST /api/v1/runs/{run.pk}/resume {{"limits": {{"parallel": …}}}}'
+        return Blocker(PARALLEL, key, row["queued_at"], message, how, {"limit": most})
     if row["held"]:
         return Blocker("dependency", key, row["told_at"], f"{key} starts when the run goes on.", "", {"waits_for": []})
     data = {"lane": lane, "limit": row["lim"], "used": row["used"]}

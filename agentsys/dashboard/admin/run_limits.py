@@ -8,7 +8,13 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from agentsys.agents import definition
 from agentsys.runs.models import Run
 
-_LABELS = {"steps": "Steps", "tokens": "Tokens", "cost_usd": "Cost (US dollars)", "time_s": "Time (seconds)"}
+_LABELS = {
+    "steps": "Steps",
+    "tokens": "Tokens",
+    "cost_usd": "Cost (US dollars)",
+    "time_s": "Time (seconds)",
+    "parallel": "Steps at a time",
+}
 
 
 class LimitsForm(forms.Form):

@@ -38,7 +38,7 @@ class Step(models.Model):
     deps_left = models.IntegerField(default=0)
     fair_key = models.BigIntegerField(default=0)  # smallest runs first; see ENGINE, fairness
     slot_held = models.BooleanField(default=False)
-    held = models.CharField(max_length=8, blank=True, default="", db_default="")  # why it may not be admitted: paused
+    held = models.CharField(max_length=8, blank=True, default="", db_default="")  # from a slot by: paused, parallel
     available_at = models.DateTimeField(null=True)  # sleeping or waiting: when time alone moves it
 
     attempt = models.IntegerField(default=0)  # counts claims; with claim_token it is the fence
@@ -80,6 +80,7 @@ class Step(models.Model):
                 name="step_admissible",
                 condition=Q(status=StepStatus.QUEUED, held=""),
             ),
+            models.Index(fields=["run"], name="step_capped", condition=Q(status=StepStatus.QUEUED, held="parallel")),
             models.Index(fields=["lease_expires_at"], name="step_leases", condition=Q(lease_expires_at__isnull=False)),
             models.Index(
                 fields=["available_at"],

@@ -4,6 +4,8 @@
 -- Each step hands its slot to a child that is claimed along, or gives it back; of a chain the slot's row is not even
 -- read.  Where there are more children in the lane, free slots are taken for them, unless others wait (hungry); what is
 -- left over is queued for one, and "admit" comes next where the answer says that there may be some.
+-- In a run with a cap on its parallel steps (limits.parallel) a step hands its place to a child in the same way; other
+-- children wait for one (held), and "fit_parallel" comes next where the answer says that there may be some (roomy).
 -- The run rows are locked first, in the order given, which is that of their ids.  This statement's snapshot may
 -- be older than those locks, so everything is decided from columns of the rows it updates; plan_version guards
 -- the edges (whoever adds steps raises it).  A step that ends its run comes alone ("last" guards the result that
@@ -19,9 +21,9 @@ WITH given AS MATERIALIZED (
            output_tokens bigint, cost_usd numeric)
      LIMIT 16
 ), run AS MATERIALIZED (
-    SELECT g.*, r.workspace_id, r.status, r.priority
+    SELECT g.*, r.workspace_id, r.status, r.priority, r.parallel
       FROM given g CROSS JOIN LATERAL (
-           SELECT workspace_id, status, priority FROM runs_run
+           SELECT workspace_id, status, priority, (limits -> 'parallel')::int AS parallel FROM runs_run
             WHERE id = g.run_id AND plan_version = g.plan_version AND (open_steps = 1) = g.last
               AND (g.last OR open_steps > g.of_run)
               FOR NO KEY UPDATE) r
@@ -33,15 +35,15 @@ WITH given AS MATERIALIZED (
      WHERE s.id = run.step_id AND s.id = ANY (ARRAY(SELECT step_id FROM run))
        AND s.run_id = run.run_id AND s.claim_token = run.token AND s.status = 'running'
     RETURNING s.id, s.run_id, s.workspace_id, s.key, s.kind, s.attempt, s.claim_token, s.lease_owner, s.claimed_at,
-              run.priority, run.status AS run_status
+              run.priority, run.status AS run_status, run.parallel
 ), own AS MATERIALIZED (
     SELECT workspace_id, count(*) AS n FROM done GROUP BY workspace_id
 ), ends AS MATERIALIZED (
-    SELECT e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status, count(*) AS parents
+    SELECT e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status, done.parallel, count(*) AS parents
       FROM done JOIN runs_stepedge e ON e.parent_id = done.id AND e.parent_id = ANY (ARRAY(SELECT step_id FROM run))
-     GROUP BY e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status
+     GROUP BY e.child_id, done.run_id, done.workspace_id, done.priority, done.run_status, done.parallel
 ), kin AS MATERIALIZED (
-    SELECT k.id, ends.workspace_id, k.deps_left <= ends.parents AS is_free,
+    SELECT k.id, ends.run_id, ends.workspace_id, ends.parallel, k.deps_left <= ends.parents AS is_free,
            row_number() OVER (PARTITION BY ends.run_id ORDER BY k.deps_left - ends.parents, k.id) AS of_run
       FROM ends JOIN runs_step k ON k.id = ends.child_id AND k.id = ANY (ARRAY(SELECT child_id FROM ends))
      WHERE k.lane = %(lane)s AND ends.run_status = 'running'
@@ -64,12 +66,14 @@ WITH given AS MATERIALIZED (
       FROM (SELECT *, row_number() OVER (PARTITION BY workspace_id ORDER BY of_run, id) AS place FROM kin) kin
       JOIN own ON own.workspace_id = kin.workspace_id LEFT JOIN start ON start.workspace_id = kin.workspace_id
      WHERE kin.place <= own.n + coalesce(start.free, 0)
+       AND (kin.parallel IS NULL OR kin.of_run <= (SELECT count(*) FROM done WHERE done.run_id = kin.run_id))
 ), child AS (
     UPDATE runs_step c
        SET deps_left = c.deps_left - ends.parents,
            status = CASE WHEN c.deps_left > ends.parents THEN 'blocked' WHEN pick.token IS NOT NULL THEN 'running'
                          WHEN pick.key IS NOT NULL THEN 'ready' ELSE 'queued' END,
-           held = CASE WHEN c.deps_left = ends.parents AND ends.run_status IN ('paused', 'waiting') THEN 'paused' ELSE '' END,
+           held = CASE WHEN c.deps_left > ends.parents THEN '' WHEN ends.run_status IN ('paused', 'waiting') THEN 'paused'
+                       WHEN ends.parallel IS NOT NULL AND pick.id IS NULL THEN 'parallel' ELSE '' END,
            fair_key = coalesce(pick.key, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint) - ends.priority * 30000000,
            ready_at = CASE WHEN c.deps_left = ends.parents AND (pick.token IS NOT NULL OR pick.key IS NOT NULL)
                            THEN clock_timestamp() END,
@@ -88,6 +92,7 @@ WITH given AS MATERIALIZED (
     SELECT run_id,
            count(*) FILTER (WHERE status = 'running') AS claimed,
            count(*) FILTER (WHERE status <> 'blocked') AS activated,
+           count(*) FILTER (WHERE status <> 'blocked' AND held = '') AS placed,
            array_agg(DISTINCT lane::text) FILTER (
                WHERE status = 'queued' AND held = '' AND (lane <> %(lane)s OR NOT EXISTS (SELECT FROM slot))) AS queued_lanes,
            array_agg(lane::text) FILTER (WHERE status = 'ready') AS ready_lanes
@@ -115,8 +120,10 @@ WITH given AS MATERIALIZED (
            error = CASE WHEN r.status <> 'cancelling' THEN d.error ELSE r.error END,
            result = CASE WHEN r.status <> 'cancelling' THEN d.result END,
            finished_at = CASE WHEN d.last THEN clock_timestamp() END
-      FROM (SELECT done.*, coalesce(n.claimed, 0) AS claimed, coalesce(n.activated, 0) AS activated, n.queued_lanes, n.ready_lanes
-              FROM (SELECT run.run_id, array_agg(done.id) AS ids, count(*) AS steps, bool_or(run.last) AS last,
+      FROM (SELECT done.*, coalesce(n.claimed, 0) AS claimed, coalesce(n.activated, 0) AS activated, n.queued_lanes, n.ready_lanes,
+                   done.parallel IS NOT NULL AND NOT done.last
+                       AND (done.steps > coalesce(n.placed, 0) OR n.activated > n.placed) AS roomy
+              FROM (SELECT run.run_id, array_agg(done.id) AS ids, count(*) AS steps, bool_or(run.last) AS last, max(run.parallel) AS parallel,
                            count(*) FILTER (WHERE done.kind = 'tool') AS tool_calls,
                            sum(run.model_calls) AS model_calls, sum(run.input_tokens) AS input_tokens,
                            sum(run.output_tokens) AS output_tokens, sum(run.cost_usd) AS cost_usd,
@@ -126,7 +133,7 @@ WITH given AS MATERIALIZED (
               LEFT JOIN n ON n.run_id = done.run_id) d
      WHERE r.id = d.run_id AND r.id = ANY (ARRAY(SELECT run_id FROM run))
     RETURNING r.id, r.workspace_id, r.event_seq, r.open_steps, r.plan_version, r.status, r.reason, d.ids, d.steps,
-              d.claimed, d.queued_lanes, d.ready_lanes, CASE WHEN d.last THEN r.parent_step END AS parent_step,
+              d.claimed, d.queued_lanes, d.ready_lanes, d.roomy, CASE WHEN d.last THEN r.parent_step END AS parent_step,
               (d.last OR (r.status = 'waiting' AND r.held_at IS NULL))::int AS turned
 ), event AS (
     INSERT INTO runs_event (workspace_id, run_id, at, seq, type, step, data)
@@ -169,7 +176,7 @@ WITH given AS MATERIALIZED (
     RETURNING l.workspace_id, l.hungry AND l.used < l.lim AS hungry
 )
 SELECT child.*, moved.id AS moved_id, moved.workspace_id AS moved_workspace, moved.ids AS moved_steps, moved.open_steps AS run_open_steps,
-       moved.plan_version AS run_plan_version, moved.queued_lanes, moved.ready_lanes, moved.parent_step,
+       moved.plan_version AS run_plan_version, moved.queued_lanes, moved.ready_lanes, moved.parent_step, moved.roomy,
        coalesce(left_over.hungry, false) AS hungry
   FROM moved LEFT JOIN child ON child.run_id = moved.id AND child.status = 'running'
   LEFT JOIN left_over ON left_over.workspace_id = moved.workspace_id;

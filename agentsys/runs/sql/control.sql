@@ -12,14 +12,40 @@ UPDATE runs_step s SET status = 'queued', held = 'paused', ready_at = NULL
 RETURNING s.lane, open.status AS was;
 
 -- name: release_held
--- What a pause held back may be admitted again; in id order under the run's lock.
+-- What a pause held back may be admitted again, or waits for a place among the run's parallel steps; in id order under
+-- the run's lock.
 WITH kept AS (
     SELECT id FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'paused' ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE runs_step s
-   SET held = '', fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
+   SET held = %(held)s, fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
   FROM kept WHERE s.id = kept.id
 RETURNING s.lane;
+
+-- name: fit_parallel
+-- Of a run with a cap, as many steps want a slot, are ready or running as it says: the next ones that wait for a place
+-- get theirs; where the cap was lowered, what has not started loses it, the last first.  Under the run's lock, so that
+-- nobody else gives or frees a place.
+WITH place AS MATERIALIZED (
+    SELECT id, status, fair_key FROM runs_step
+     WHERE run_id = %(run_id)s AND (status IN ('ready', 'running') OR (status = 'queued' AND held = ''))
+), room AS MATERIALIZED (
+    SELECT %(parallel)s - count(*) AS n FROM place
+), over AS MATERIALIZED (
+    SELECT id, status FROM runs_step
+     WHERE id = ANY (ARRAY(SELECT id FROM place WHERE status <> 'running'
+                            ORDER BY fair_key DESC, id DESC LIMIT (SELECT greatest(0, -n) FROM room)))
+       AND status IN ('ready', 'queued') ORDER BY id FOR NO KEY UPDATE
+), next AS MATERIALIZED (
+    SELECT id, status FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'parallel'
+     ORDER BY fair_key, id LIMIT (SELECT greatest(0, n) FROM room) FOR NO KEY UPDATE
+)
+UPDATE runs_step s
+   SET status = 'queued', held = CASE WHEN fit.gets THEN '' ELSE 'parallel' END, ready_at = NULL,
+       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
+  FROM (SELECT id, status, false AS gets FROM over UNION ALL SELECT id, status, true FROM next) fit
+ WHERE s.id = fit.id
+RETURNING s.lane, fit.status AS was, fit.gets;
 
 -- name: waits_for_its_start
 -- Does a run that has not started wait for its start_at?
@@ -58,17 +84,17 @@ WITH run AS (
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
+        held, slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
         started_at, finished_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.reason,
-        s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000, false, 0, 0, 0, '',
-        clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
+        s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000,
+        coalesce(s.held, ''), false, 0, 0, 0, '', clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
         CASE WHEN s.reason = 'recorded' THEN o.finished_at END
       FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text,
         objective text, arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text,
         approval boolean, expires_s float8, plan_version int, timeout_s float8, max_attempts int, deps_left int, status text, reason text,
-        origin bigint)
+        held text, origin bigint)
       LEFT JOIN runs_step o ON o.id = s.origin
      ORDER BY s.n
     RETURNING id, key, run_id, workspace_id

@@ -188,7 +188,7 @@ WITH given AS MATERIALIZED (
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
+        slot_held, held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, 0, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN g.start_at > statement_timestamp() THEN 'sleeping'
@@ -196,17 +196,19 @@ WITH given AS MATERIALIZED (
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
         CASE WHEN s.place <= start.free THEN (start.key + s.place * start.spacing)::bigint
              ELSE (extract(epoch FROM clock_timestamp()) * 1e6)::bigint END - g.priority * 30000000, false,
+        CASE WHEN g.start_at > statement_timestamp() THEN '' ELSE coalesce(s.held, '') END,
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN g.start_at END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.place <= start.free THEN clock_timestamp() END
       FROM run JOIN given g ON g.id = run.id CROSS JOIN LATERAL
         jsonb_to_recordset(g.steps) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        expires_s float8, timeout_s float8, max_attempts int, deps_left int, place int)
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int, place int, held text)
       LEFT JOIN start ON start.lane = s.lane
      ORDER BY g.n, s.n
-    RETURNING id, key, run_id, workspace_id, depends_on, status, lane
+    RETURNING id, key, run_id, workspace_id, depends_on, status, held, lane
 ), n AS MATERIALIZED (
-    SELECT lane, count(*) FILTER (WHERE status = 'ready') AS ready, count(*) FILTER (WHERE status = 'queued') AS queued
+    SELECT lane, count(*) FILTER (WHERE status = 'ready') AS ready,
+           count(*) FILTER (WHERE status = 'queued' AND held = '') AS queued
       FROM step GROUP BY lane
 ), took AS (
     UPDATE runs_laneslot l

@@ -15,12 +15,23 @@ UPDATE runs_step s
 RETURNING s.id, s.workspace_id, s.lane;
 
 -- name: hold_woken
--- Those of the steps just woken whose run is paused or out of time are held; in the same transaction, so that nobody
--- admits them.  By a snapshot of its own: a pause that is not in it still waits for these very steps.
-UPDATE runs_step s SET held = 'paused'
+-- Those of the steps just woken whose run is paused, out of time or has a cap on its parallel steps are held; in the
+-- same transaction, so that nobody admits them.  By a snapshot of its own: a pause that is not in it still waits for
+-- these very steps.
+UPDATE runs_step s SET held = CASE WHEN r.status = 'paused' OR r.held_at IS NOT NULL THEN 'paused' ELSE 'parallel' END
   FROM runs_run r
- WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'queued' AND r.id = s.run_id AND (r.status = 'paused' OR r.held_at IS NOT NULL)
-RETURNING s.id;
+ WHERE s.id = ANY(%(ids)s::bigint[]) AND s.status = 'queued' AND r.id = s.run_id
+   AND (r.status = 'paused' OR r.held_at IS NOT NULL OR r.limits ? 'parallel')
+RETURNING s.id, s.run_id;
+
+-- name: runs_to_fit
+-- Runs in which a step waits for a place among the run's parallel steps, and there is one.
+SELECT waits.run_id FROM (SELECT DISTINCT run_id FROM runs_step WHERE status = 'queued' AND held = 'parallel') waits
+  JOIN runs_run r ON r.id = waits.run_id
+ CROSS JOIN LATERAL (
+       SELECT count(*) AS n FROM runs_step s
+        WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) used
+ WHERE used.n < (r.limits -> 'parallel')::int ORDER BY waits.run_id LIMIT %(limit)s;
 
 -- name: expired_leases
 -- Running steps whose lease ran out.  After PostgreSQL was away every lease looks expired: nobody is judged

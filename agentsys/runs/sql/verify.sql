@@ -84,7 +84,8 @@ SELECT r.id::text FROM runs_run r CROSS JOIN LATERAL jsonb_each_text(r.limits) A
            AND b.lim = floor(CASE l.key WHEN 'cost_usd' THEN 1000000 ELSE 1 END * l.value::numeric));
 -- name: I6
 -- a slot's count is what is ready and running of its workspace and lane; it is within the limit, or what was running when
--- the limit was lowered; and nothing of a run that is paused, stops or has ended holds one without running
+-- the limit was lowered; and nothing of a run that is paused, stops or has ended holds one without running; and no run
+-- has more steps under way than its cap, but for what was running when that was lowered
 SELECT coalesce(l.workspace_id, n.workspace_id) || ' ' || coalesce(l.lane, n.lane) AS what
   FROM runs_laneslot l FULL JOIN (SELECT workspace_id, lane, count(*) AS used FROM runs_step
                                    WHERE status IN ('ready', 'running') GROUP BY workspace_id, lane) n
@@ -92,7 +93,12 @@ SELECT coalesce(l.workspace_id, n.workspace_id) || ' ' || coalesce(l.lane, n.lan
  WHERE coalesce(l.used, 0) <> coalesce(n.used, 0) OR l.used > l.lim + l.over
 UNION ALL
 SELECT s.id::text FROM runs_step s JOIN runs_run r ON r.id = s.run_id
- WHERE (s.status = 'ready' AND r.status NOT IN ('queued', 'running')) OR (s.status = 'running' AND r.finished_at IS NOT NULL);
+ WHERE (s.status = 'ready' AND r.status NOT IN ('queued', 'running')) OR (s.status = 'running' AND r.finished_at IS NOT NULL)
+UNION ALL
+SELECT r.id::text FROM runs_run r
+  JOIN LATERAL (SELECT count(*) AS used, count(*) FILTER (WHERE s.status <> 'running') AS waiting FROM runs_step s
+                 WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) n ON true
+ WHERE r.finished_at IS NULL AND n.used > (r.limits -> 'parallel')::int AND n.waiting > 0;
 
 -- name: I8
 -- a finished run has no open step, and a run's counters are true

@@ -150,8 +150,9 @@ class Change(Holding):
 
     def go_on(self) -> None:
         """Nothing holds the run any more: what was held back wants its slots; its status is what its steps say."""
-        held = db.rows(SQL["release_held"], run_id=self.run["id"], priority=self.run["priority"])
-        self._wanting.update(row["lane"] for row in held)
+        run, held = self.run, self.unpaused
+        released = db.rows(SQL["release_held"], run_id=run["id"], priority=run["priority"], held=held)
+        self._wanting.update(row["lane"] for row in released if not held)
         if not self.run["active_steps"]:
             self._turn(RunStatus.WAITING, self.run["parked_reason"])
         elif self.run["started_at"] is None:
@@ -194,6 +195,7 @@ class Change(Holding):
         """Settle the status, then write the run and its events, and give slots back: the last lock of all."""
         if not self.is_final:
             self._settle()
+            self.fit()
             self._settle_budgets()
             self._write()
         self.give_back_slots()

@@ -17,7 +17,7 @@ from agentsys.core.errors import LeaseLost
 from agentsys.runs import results
 
 from ..states import RunStatus, StepStatus
-from . import payloads, slots
+from . import parallel, payloads, slots
 from .claims import Claim, Completion, Result, claimed, from_row
 from .payloads import Owner
 from .sql import SQL
@@ -75,7 +75,7 @@ def complete_all(done: Sequence[tuple[Claim, Result]], *, claim_next: int) -> di
     records = db.persistent(lambda: [_record(claim, result) for claim, result in done], for_s=settings.LEASE_S)
     batch = _Batch(records, claim_next)
     outcomes = db.persistent(batch.record, for_s=settings.LEASE_S)
-    lanes = slots.admit_all(batch.wanting)
+    lanes = [*slots.admit_all(batch.wanting), *parallel.fit_all(batch.roomy)]
     return _with_lanes(outcomes, lanes) if lanes else outcomes
 
 
@@ -93,6 +93,7 @@ class _Batch:
         self._asked: list[UUID] = []  # tokens of claims that may have been taken along
         self._known: dict[UUID, _Known] = {}
         self.wanting: set[slots.Pair] = set()  #: where a step may be admitted now
+        self.roomy: set[UUID] = set()  #: runs that may have more steps at a time now
         for claim in sorted((record.claim for record in records), key=lambda claim: -claim.run_open_steps):
             self._see(claim.run_id, claim.run_plan_version, claim.run_open_steps)
 
@@ -150,6 +151,8 @@ class _Batch:
             self._see(row["moved_id"], row["run_plan_version"], row["run_open_steps"])
             lanes = [*(row["queued_lanes"] or ()), *([first.lane] if row["hungry"] else ())]
             self.wanting.update((row["moved_workspace"], lane) for lane in lanes)
+            if row["roomy"]:
+                self.roomy.add(row["moved_id"])
         return {row["moved_id"]: row for row in rows}, [from_row(row) for row in rows if row["id"] is not None]
 
     def _outcome(self, record: _Record, moved: db.Row | None) -> Outcome | None:

@@ -23,6 +23,7 @@ from ..models import Run
 from ..states import Lane, StepKind
 from . import payloads, reservations, slots
 from .change import Change
+from .holding import within_cap
 from .sql import SQL
 
 _FIELDS = Run._meta.concrete_fields
@@ -73,8 +74,8 @@ class NewRun:
         """With a place in its lane for each first step, after those that are ``taken``; and the first one a lane."""
         places: dict[str, int] = {}
         rows = []
-        for row in self.steps.rows:
-            if not row["deps_left"]:
+        for row in within_cap(self.steps.rows, self.values["limits"], lambda row: not row["deps_left"]):
+            if not row["deps_left"] and "held" not in row:
                 taken[row["lane"]] += 1
                 places.setdefault(row["lane"], taken[row["lane"]])
                 row = {**row, "place": taken[row["lane"]]}

@@ -17,6 +17,7 @@ from ..states import RunStatus, StepKind, StepStatus
 from . import payloads, slots
 from .change import jsonb
 from .create import NewSteps
+from .holding import within_cap
 from .sql import SQL
 
 #: The reason of a step that ended in another run; it has no attempt in this one.
@@ -154,7 +155,8 @@ def insert(values: Mapping[str, Any], derived: Derived, **told: Any) -> Run | No
     uses, run_id = payloads.Uses(values["workspace_id"]), values["id"]
     documents = {name: values[name] and values[name].obj for name in ("plan", "input")}
     packed = {name: jsonb(uses.packed(value, run_id)) for name, value in documents.items()}
-    rows = uses.rows(derived.rows, run_id)
+    fitting = within_cap(derived.rows, values["limits"].obj, lambda row: row["status"] == StepStatus.QUEUED)
+    rows = uses.rows(fitting, run_id)
     with transaction.atomic() if uses else nullcontext():
         made = _insert({**values, **packed}, replace(derived, rows=rows), told)
         if made is not None:

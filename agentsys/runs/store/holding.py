@@ -1,12 +1,26 @@
 """What of a locked run may start, and the slots that it gives back: the part of a change that others wait for."""
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from agentsys.core import db
 
 from ..states import STEP_SLOTTED, RunStatus, StepStatus
 from . import slots
+from .sql import SQL
+
+#: How many steps of a run may want a slot, be ready or running at a time: a limit of the run, and why a step is held.
+PARALLEL = "parallel"
+
+
+def within_cap(
+    rows: list[dict[str, Any]], limits: Mapping[str, Any], starts: Callable[[dict[str, Any]], bool]
+) -> list[dict[str, Any]]:
+    """A new run's steps, of which those that it ``starts`` with are held beyond the cap of its limits."""
+    late = {row["key"] for row in [row for row in rows if starts(row)][limits.get(PARALLEL, len(rows)) :]}
+    return [{**row, "held": PARALLEL} if row["key"] in late else row for row in rows] if late else rows
 
 
 @dataclass
@@ -34,8 +48,14 @@ class Holding:
 
     @property
     def held(self) -> str:
-        """What keeps the run's queued steps from a slot: in a run that is held they wait for the resume."""
-        return "paused" if self.is_held else ""
+        """What keeps the run's queued steps from a slot: in a run that is held they wait for the resume, in one with a
+        cap on its parallel steps for a place, see :meth:`fit`."""
+        return "paused" if self.is_held else self.unpaused
+
+    @property
+    def unpaused(self) -> str:
+        """:attr:`held` of a run that is not."""
+        return PARALLEL if PARALLEL in self.run["limits"] else ""
 
     @property
     def again(self) -> StepStatus:
@@ -44,7 +64,7 @@ class Holding:
 
     def ring(self, lane: str) -> None:
         """A step of ``lane`` has become :attr:`ready`."""
-        if not self.is_held:
+        if not self.held:
             self._wanting.add(lane)
 
     def ring_again(self, lane: str) -> None:
@@ -55,6 +75,18 @@ class Holding:
     def count_slot(self, was: str, to: str, lane: str) -> None:
         """A step of ``lane`` moves from ``was`` to ``to``: does it give a slot back?"""
         self._freed[lane] += (was in STEP_SLOTTED) - (to in STEP_SLOTTED)
+
+    def fit(self) -> None:
+        """Places for those that wait for one, or fewer where the run's cap was lowered; before budgets and slots."""
+        if self.held != PARALLEL:
+            return
+        run = self.run
+        fitted = db.rows(
+            SQL["fit_parallel"], run_id=run["id"], parallel=run["limits"][PARALLEL], priority=run["priority"]
+        )
+        for row in fitted:
+            self.count_slot(row["was"], StepStatus.QUEUED, row["lane"])
+        self._wanting.update(row["lane"] for row in fitted if row["gets"])
 
     def give_back_slots(self) -> None:
         """In the transaction, as its last lock."""

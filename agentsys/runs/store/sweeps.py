@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import budgets, children, decisions, families, moves, slots
+from . import budgets, children, decisions, families, moves, parallel, slots
 from .change import locked
 from .sql import SQL
 
@@ -28,25 +28,25 @@ def wake_sleepers() -> list[str]:
         The lanes to ring.
     """
     pairs: set[slots.Pair] = set()
+    capped: set[UUID] = set()
     for _ in range(MAX_BATCHES):
-        woken, more = _wake_batch()
-        pairs.update(woken)
-        if not more:
+        if not _wake_batch(pairs, capped):
             break
-    return slots.admit_all(pairs)
+    return [*slots.admit_all(pairs), *parallel.fit_all(capped)]
 
 
-def _wake_batch() -> tuple[list[slots.Pair], bool]:
-    """Where steps have been woken, and whether there may be more that are due."""
+def _wake_batch(pairs: set[slots.Pair], capped: set[UUID]) -> bool:
+    """Add where steps have been woken, and the runs with a cap among theirs; whether there may be more that are due."""
     with transaction.atomic():
         if not _mine("sleepers"):
-            return [], False
+            return False
         woken = {row["id"]: (row["workspace_id"], row["lane"]) for row in db.rows(SQL["due_sleepers"], limit=BATCH)}
         more = len(woken) == BATCH
-        if woken:
-            for row in db.rows(SQL["hold_woken"], ids=list(woken)):
-                del woken[row["id"]]
-        return list(woken.values()), more
+        for row in db.rows(SQL["hold_woken"], ids=list(woken)) if woken else ():
+            del woken[row["id"]]
+            capped.add(row["run_id"])  # a paused one has nothing to fit
+        pairs.update(woken.values())
+        return more
 
 
 def reap_expired(*, lost: moves.Lost | None = None) -> list[str]:
@@ -187,6 +187,11 @@ def admit() -> list[str]:
         slots.demote(row["workspace_id"], row["lane"])
     waiting = db.rows(SQL["lanes_to_admit"], limit=BATCH)
     return slots.admit_all((row["workspace_id"], row["lane"]) for row in waiting)
+
+
+def fit() -> list[str]:
+    """Places among the parallel steps of runs with a cap, where a crash has left some; the lanes to ring."""
+    return parallel.fit_all(row["run_id"] for row in db.rows(SQL["runs_to_fit"], limit=BATCH))
 
 
 def recount_slots() -> int:
