@@ -51,6 +51,25 @@ def test_a_call_that_says_nothing_of_its_use_is_charged_in_full_also_when_anothe
 
 
 @pytest.mark.promise("P18")
+@pytest.mark.parametrize("executed", [True, False])
+def test_a_second_reservation_whose_answer_is_lost_charges_the_first_call_once(
+    submit, worker, priced, monkeypatch, executed
+):
+    def then_lose() -> object:
+        lose_answer(monkeypatch, "reserve", executed=executed)
+        return priced.script.pop(0)
+
+    priced.does(then_lose).answers("no number", tokens=(100, 50)).answers(7, tokens=(10, 5))
+    run = submit([SAY], answer="${say}", model=MODEL, limits={"tokens": 50_000}, output_schema=NUMBER)
+
+    worker.work()
+
+    assert (len(priced.requests), tokens(run)) == (1, (150, 0))
+    assert worker.finish(run).status == "succeeded"
+    assert tokens(run) == (165, 0)
+
+
+@pytest.mark.promise("P18")
 def test_what_a_copy_of_a_claim_has_reserved_is_settled_by_whoever_ends_it(submit):
     """A process was copied with its claim: one of the two ends it, and knows nothing of what the other reserved."""
     run = submit([SAY], limits={"tokens": 50_000})

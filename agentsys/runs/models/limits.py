@@ -101,7 +101,8 @@ class Budget(models.Model):
 
 
 class Reservation(models.Model):
-    """What one attempt holds of a budget (``amount``), and what it has spent of it (``settled``).
+    """What one attempt holds of a budget (``amount``, for its ``call``-th call), and what it has spent of it
+    (``settled``).
 
     Kept when it is settled, so that a budget can be checked; those of agents and workspaces are folded into
     their budget after a day.  The run and the step are named, not tied: either may be gone before the budget is.
@@ -113,6 +114,7 @@ class Reservation(models.Model):
     run_id = models.UUIDField()
     step_id = models.BigIntegerField()
     claim_token = models.UUIDField()
+    call = models.IntegerField(default=0, db_default=0)
     amount = models.BigIntegerField()
     settled = models.BigIntegerField(default=0)
     at = models.DateTimeField(db_default=Now())

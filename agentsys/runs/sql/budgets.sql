@@ -6,8 +6,8 @@
 -- name: reserve
 -- Before a model call: room for it in every budget that it counts on, or in none; one statement, one commit.  By the
 -- step's lock it comes before or after whoever takes the claim away, so that nothing stays reserved for the dead.
--- An earlier call of the same claim is settled along, with what it has used ("used"; all that was reserved where it is
--- "unsure").  The output is as long as fits, between "least" and "most" tokens.  Amounts are worked out from the
+-- An earlier call of the same claim, the "call"-th, is settled along, with what it has used ("used"; all that was
+-- reserved where it is "unsure"); but once: one of which the next call knows already was settled by an earlier try.  The output is as long as fits, between "least" and "most" tokens.  Amounts are worked out from the
 -- budgets' rows as they were locked.
 WITH RECURSIVE line AS (
     SELECT id, CASE WHEN parent_step IS NOT NULL THEN parent_run_id END AS above FROM runs_run WHERE id = %(run_id)s
@@ -28,8 +28,8 @@ WITH RECURSIVE line AS (
      ORDER BY b.id FOR NO KEY UPDATE
 ), asked AS (
     SELECT m.*, coalesce(v.amount, 0) AS before,
-           CASE WHEN %(unsure)s::boolean THEN coalesce(v.amount, 0) WHEN m.kind = 'tokens' THEN %(used_tokens)s::bigint
-                ELSE %(used_micros)s::bigint END AS used,
+           CASE WHEN v.call > %(call)s THEN 0 WHEN %(unsure)s::boolean THEN coalesce(v.amount, 0)
+                WHEN m.kind = 'tokens' THEN %(tokens)s::bigint ELSE %(micros)s::bigint END AS used,
            CASE m.kind WHEN 'tokens' THEN %(input_tokens)s::numeric ELSE %(input_micros)s::numeric END AS input,
            CASE m.kind WHEN 'tokens' THEN 1 ELSE %(output_micros)s::numeric END AS each
       FROM mine m LEFT JOIN runs_reservation v ON v.budget_id = m.id AND v.claim_token = %(token)s::uuid
@@ -48,9 +48,10 @@ WITH RECURSIVE line AS (
      WHERE b.id = room.id AND fit.output >= %(least)s::bigint
     RETURNING b.id, room.charge, ceil(room.input + fit.output * room.each)::bigint AS amount
 ), kept AS (
-    INSERT INTO runs_reservation AS v (budget_id, run_id, step_id, claim_token, amount, settled, at)
-    SELECT id, %(run_id)s, %(step_id)s, %(token)s::uuid, amount, charge, clock_timestamp() FROM moved
-    ON CONFLICT (claim_token, budget_id) DO UPDATE SET amount = EXCLUDED.amount, settled = v.settled + EXCLUDED.settled
+    INSERT INTO runs_reservation AS v (budget_id, run_id, step_id, claim_token, call, amount, settled, at)
+    SELECT id, %(run_id)s, %(step_id)s, %(token)s::uuid, %(call)s + 1, amount, charge, clock_timestamp() FROM moved
+    ON CONFLICT (claim_token, budget_id)
+    DO UPDATE SET call = EXCLUDED.call, amount = EXCLUDED.amount, settled = v.settled + EXCLUDED.settled
 )
 SELECT EXISTS (SELECT FROM held) AS ours, fit.output, room.id, room.run_id, room.agent_id, room.kind, room.lim, room.spent,
        room.reserved, room.free, ceil(room.input + %(least)s::bigint * room.each)::bigint AS needs,
@@ -59,16 +60,17 @@ SELECT EXISTS (SELECT FROM held) AS ours, fit.output, room.id, room.run_id, room
 
 -- name: settle
 -- What a claim that has ended has used, in the transaction that ends it: it holds nothing any more.  "unsure": nobody
--- knows, so all that was reserved is taken for used.  What was used beyond the limit is no part of what is spent.
+-- knows, so all that was reserved is taken for used.  What is reserved for a call after the "call"-th was for none that
+-- was made.  What was used beyond the limit is no part of what is spent.
 -- Answers the budgets of which four fifths are used up now, and of which nobody has been told that.
 WITH mine AS MATERIALIZED (
-    SELECT b.*, v.id AS reservation, v.amount
+    SELECT b.*, v.id AS reservation, v.amount, v.call > %(call)s AS not_made
       FROM runs_reservation v JOIN runs_budget b ON b.id = v.budget_id
      WHERE v.claim_token = %(token)s::uuid AND v.settled_at IS NULL
      ORDER BY b.id FOR NO KEY UPDATE OF b
 ), charged AS (
     SELECT *, least(used, lim - spent - reserved + amount) AS charge
-      FROM (SELECT *, CASE WHEN %(unsure)s::boolean THEN amount WHEN kind = 'tokens' THEN %(tokens)s::bigint
+      FROM (SELECT *, CASE WHEN not_made THEN 0 WHEN %(unsure)s::boolean THEN amount WHEN kind = 'tokens' THEN %(tokens)s::bigint
                            ELSE %(micros)s::bigint END AS used FROM mine) m
 ), done AS (
     UPDATE runs_reservation v SET amount = 0, settled = v.settled + c.charge, settled_at = clock_timestamp()

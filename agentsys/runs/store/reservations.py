@@ -30,6 +30,7 @@ KINDS: Mapping[str, BudgetKind] = {
     "tokens": BudgetKind.TOKENS,
     "cost_usd": BudgetKind.COST,
 }
+_ANY_CALL = 2**31 - 1
 NAMES = {kind.value: name for name, kind in KINDS.items()}
 
 
@@ -37,17 +38,20 @@ NAMES = {kind.value: name for name, kind in KINDS.items()}
 class Spending:
     """What the model calls of one attempt have used, as the thread knows that makes them.
 
-    ``reported`` is of all calls; ``present`` of the one that is reserved for, and ``unsure`` while nobody knows that.
+    ``reported`` is of all calls; ``present`` of the ``call``-th, which is reserved for, and ``unsure`` while nobody
+    knows that.  Where more is reserved than this (the answer was lost), it was for a call that was not made.
     """
 
+    call: int = 0
     reported: Usage = field(default_factory=Usage)
     present: Usage = field(default_factory=Usage)
     unsure: bool = False
     reserved: bool = False
 
     def used(self) -> dict[str, int]:
-        """``{tokens, micros}`` of the present call."""
+        """``{tokens, micros}`` of the present call, the ``call``-th."""
         return {
+            "call": self.call,
             "tokens": self.present.input_tokens + self.present.output_tokens,
             "micros": micros(self.present.cost_usd),
         }
@@ -83,8 +87,7 @@ def reserve(claim: Claim, estimate: CallEstimate, spending: Spending) -> int | N
     rows = db.retrying(
         lambda: db.rows(
             SQL["reserve"], run_id=claim.run_id, step_id=claim.id, token=claim.claim_token,
-            workspace_id=claim.workspace_id, used_tokens=used["tokens"], used_micros=used["micros"],
-            unsure=spending.unsure, input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
+            workspace_id=claim.workspace_id, unsure=spending.unsure, **used, input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
             output_micros=estimate.output_usd * MICROS, least=min(LEAST_OUTPUT_TOKENS, estimate.max_output_tokens),
             most=estimate.max_output_tokens,
         )
@@ -96,7 +99,7 @@ def reserve(claim: Claim, estimate: CallEstimate, spending: Spending) -> int | N
         return None
     if rows[0]["output"] < min(LEAST_OUTPUT_TOKENS, estimate.max_output_tokens):
         raise exhausted([row for row in rows if row["free"] < row["needs"]], claim.run_id)
-    spending.reserved = True
+    spending.reserved, spending.call = True, used["call"] + 1
     return int(rows[0]["output"])
 
 
@@ -110,7 +113,7 @@ def settle(token: UUID, spending: Spending | None) -> list[db.Row]:
         The budgets of which four fifths are used up since now.
     """
     # A reservation that the spending knows nothing of is another process's with the same claim: nobody knows its use.
-    known = spending if spending is not None and spending.reserved else Spending(unsure=True)
+    known = spending if spending is not None and spending.reserved else Spending(call=_ANY_CALL, unsure=True)
     return db.rows(SQL["settle"], token=token, unsure=known.unsure, **known.used())
 
 
