@@ -4,7 +4,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from agentsys.core.errors import LeaseLost, ToolFailed, ToolUnavailable
-from agentsys.runs import handlers
+from agentsys.runs import handlers, services
 from agentsys.runs.store import expansion, moves
 from agentsys.runs.store.claims import Result, claim
 from agentsys.runs.store.complete import complete
@@ -38,6 +38,33 @@ def test_a_completion_whose_answer_is_lost_happens_once_and_goes_on_with_the_chi
     assert statuses(chain) == {"a": "succeeded", "b": "running"}
     assert events(chain)[3:] == ["step.succeeded a", "step.started b"]
     assert chain.attempts.count() == 1
+
+
+@pytest.mark.promise("P2")
+def test_a_childs_end_whose_answer_is_lost_ends_its_parents_step_at_once(submit, worker, monkeypatch):
+    plan = {"steps": [{"key": "x", "tool": "test.echo", "arguments": {"value": 1}}]}
+    run = submit([{"key": "d", "kind": "delegate", "arguments": {"plan": plan}}])
+    worker.drain("system")
+    sent = lose_answer(monkeypatch, "complete")
+
+    worker.drain("compute")
+
+    run.refresh_from_db()
+    assert (run.status, run.result) == ("succeeded", {"d": {"x": 1}})
+    assert len(sent) == 2
+
+
+@pytest.mark.promise("P13")
+def test_a_completion_whose_answer_is_lost_gives_its_place_to_a_waiting_step_at_once(submit, monkeypatch):
+    run = submit([{"key": key, "tool": "test.echo"} for key in "abc"], limits={"parallel": 1})
+    first = claim("compute", owner="w")
+    lose_answer(monkeypatch, "complete")
+
+    complete(first, Result(1), claim_next=False)
+
+    assert statuses(run) == {"a": "succeeded", "b": "ready", "c": "queued"}
+    services.cancel(run)
+
 
 
 def test_the_last_completion_whose_answer_is_lost_ends_the_run_once(submit, monkeypatch):

@@ -200,7 +200,7 @@ def _insert_child(run, key, *, of):
     columns = (
         "workspace_id, run_id, kind, tool, title, objective, depends_on, lane, effect, on_error, if_failed, approval"
     )
-    columns += ", timeout_s, max_attempts, reason, fair_key, slot_held, failures, crashes, lease_owner, attempt"
+    columns += ", timeout_s, max_attempts, reason, fair_key, failures, crashes, lease_owner, attempt"
     values = columns.replace(", attempt", ", 0")
     sql(
         f"INSERT INTO runs_step ({columns}, key, status, deps_left, plan_version)"

@@ -37,7 +37,6 @@ class Step(models.Model):
     reason = models.CharField(max_length=16, blank=True)
     deps_left = models.IntegerField(default=0)
     fair_key = models.BigIntegerField(default=0)  # smallest runs first; see ENGINE, fairness
-    slot_held = models.BooleanField(default=False)
     held = models.CharField(max_length=8, blank=True, default="", db_default="")  # from a slot by: paused, parallel
     available_at = models.DateTimeField(null=True)  # sleeping or waiting: when time alone moves it
 
@@ -87,6 +86,7 @@ class Step(models.Model):
                 name="step_timers",
                 condition=Q(status__in=(StepStatus.SLEEPING, StepStatus.WAITING)),
             ),
+            models.Index(fields=["id"], name="step_joinable", condition=Q(status=StepStatus.WAITING, reason="child")),
         ]
         ordering = ["id"]
 

@@ -183,7 +183,8 @@ SELECT child.*, moved.id AS moved_id, moved.workspace_id AS moved_workspace, mov
 
 -- name: completion_state
 -- Why complete found nothing: already done, fenced, or the run has changed since it was read.
-SELECT s.status, s.claim_token = %(token)s::uuid AS ours, r.open_steps, r.plan_version
+SELECT s.status, s.claim_token = %(token)s::uuid AS ours, r.open_steps, r.plan_version, r.limits ? 'parallel' AS capped,
+       CASE WHEN r.finished_at IS NOT NULL THEN r.parent_step END AS parent_step
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
  WHERE s.id = %(step_id)s;
 

@@ -84,12 +84,12 @@ WITH run AS (
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        held, slot_held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
+        held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
         started_at, finished_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.reason,
         s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000,
-        coalesce(s.held, ''), false, 0, 0, 0, '', clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
+        coalesce(s.held, ''), 0, 0, 0, '', clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
         CASE WHEN s.reason = 'recorded' THEN o.finished_at END
       FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text,
         objective text, arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text,
@@ -144,9 +144,9 @@ SELECT c.id, c.status, c.reason, c.result, c.error, s.run_id, s.key
  WHERE c.parent_step = %(step_id)s AND c.finished_at IS NOT NULL AND s.status = 'waiting' AND s.reason = 'child';
 
 -- name: joinable_parents
--- Steps whose child has ended; by the index of timers, where they have none.
+-- Steps whose child has ended; by an index of those that wait for one.
 SELECT s.id FROM runs_step s JOIN runs_run c ON c.parent_step = s.id
- WHERE s.status = 'waiting' AND s.available_at IS NULL AND s.reason = 'child' AND c.finished_at IS NOT NULL
+ WHERE s.status = 'waiting' AND s.reason = 'child' AND c.finished_at IS NOT NULL
  ORDER BY s.id LIMIT %(limit)s;
 
 -- name: orphans

@@ -188,14 +188,14 @@ WITH given AS MATERIALIZED (
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
+        held, available_at, attempt, failures, crashes, lease_owner, created_at, ready_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, 0, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN g.start_at > statement_timestamp() THEN 'sleeping'
              WHEN s.place <= start.free THEN 'ready' ELSE 'queued' END,
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN 'start_at' ELSE '' END, s.deps_left,
         CASE WHEN s.place <= start.free THEN (start.key + s.place * start.spacing)::bigint
-             ELSE (extract(epoch FROM clock_timestamp()) * 1e6)::bigint END - g.priority * 30000000, false,
+             ELSE (extract(epoch FROM clock_timestamp()) * 1e6)::bigint END - g.priority * 30000000,
         CASE WHEN g.start_at > statement_timestamp() THEN '' ELSE coalesce(s.held, '') END,
         CASE WHEN s.deps_left = 0 AND g.start_at > statement_timestamp() THEN g.start_at END, 0, 0, 0, '',
         clock_timestamp(), CASE WHEN s.place <= start.free THEN clock_timestamp() END
@@ -234,12 +234,12 @@ SELECT run.id, run.status, run.reason, run.deadline_at, run.created_at,
 WITH step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        slot_held, held, available_at, attempt, failures, crashes, lease_owner, created_at)
+        held, available_at, attempt, failures, crashes, lease_owner, created_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, %(plan_version)s, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN t.not_before IS NOT NULL THEN 'sleeping' ELSE 'queued' END,
         CASE WHEN s.deps_left = 0 AND t.not_before IS NOT NULL THEN 'start_at' ELSE '' END, s.deps_left,
-        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000, false,
+        (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
         CASE WHEN s.deps_left > 0 OR t.not_before IS NOT NULL THEN '' ELSE %(held)s END,
         CASE WHEN s.deps_left = 0 THEN t.not_before END, 0, 0, 0, '', clock_timestamp()
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,

@@ -168,7 +168,9 @@ class _Batch:
             return LeaseLost(step=claim.key, attempt=claim.attempt)
         if state["status"] == StepStatus.SUCCEEDED:  # an earlier try of ours got through
             self.wanting.add((claim.workspace_id, claim.lane))
-            return Completion(lanes=(claim.lane,))
+            if state["capped"]:
+                self.roomy.add(claim.run_id)
+            return Completion(lanes=(claim.lane,), parent_step=state["parent_step"])
         self._known[claim.run_id] = _Known(state["plan_version"], state["open_steps"])  # no result of the earlier look
         return None
 
