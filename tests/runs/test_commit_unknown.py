@@ -66,7 +66,6 @@ def test_a_completion_whose_answer_is_lost_gives_its_place_to_a_waiting_step_at_
     services.cancel(run)
 
 
-
 def test_the_last_completion_whose_answer_is_lost_ends_the_run_once(submit, monkeypatch):
     run = submit([echo("a")])
     first = claim("compute", owner="w")

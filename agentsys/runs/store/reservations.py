@@ -87,7 +87,8 @@ def reserve(claim: Claim, estimate: CallEstimate, spending: Spending) -> int | N
     rows = db.retrying(
         lambda: db.rows(
             SQL["reserve"], run_id=claim.run_id, step_id=claim.id, token=claim.claim_token,
-            workspace_id=claim.workspace_id, unsure=spending.unsure, **used, input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
+            workspace_id=claim.workspace_id, unsure=spending.unsure, **used,
+            input_tokens=estimate.input_tokens, input_micros=estimate.input_usd * MICROS,
             output_micros=estimate.output_usd * MICROS, least=min(LEAST_OUTPUT_TOKENS, estimate.max_output_tokens),
             most=estimate.max_output_tokens,
         )
