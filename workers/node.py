@@ -30,7 +30,7 @@ from workers.events import AttemptEvents
 from workers.lanes import LANES
 from workers.roster import WorkerRow
 from workers.slices import NOTHING_DUE, Slices
-from workers.upkeep import Heartbeat, Housekeeper
+from workers.upkeep import Heartbeat, Housekeeper, Reliever
 
 logger = logging.getLogger(__name__)
 
@@ -70,13 +70,15 @@ class Process:
             is_stopping=flag.is_up,
             lost=self._events.lost,
         )
+        self._reliever = Reliever()
         self._heartbeat = Heartbeat(self._end, bearable=0 if plan.prefork else plan.slots - 1)
         self._stops = hints.Listener((STOPPING,), lambda _, runs: leases.hint(runs))
         self._guard = ending.Guard(flag, leave=self._leave) if plan.prefork else ending.Guard(flag)
         self._watch = ending.Watch(flag)
 
     def start(self) -> None:
-        for thread in (self._watch, self._events, self._heartbeat, self._housekeeper, self._stops, self._guard):
+        beside = (self._heartbeat, self._reliever, self._housekeeper, self._stops)
+        for thread in (self._watch, self._events, *beside, self._guard):
             thread.start()
 
     def close(self) -> None:
@@ -85,6 +87,7 @@ class Process:
             self._afloat.wait_until_empty(settings.DRAIN_S + ending.SPARE_S)
         self._housekeeper.finish()
         self._stops.close()
+        self._reliever.close()
         self._heartbeat.close()
         self._events.close()
 

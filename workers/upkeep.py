@@ -129,6 +129,19 @@ class Heartbeat(Loop):
             return True
 
 
+class Reliever(Loop):
+    """Lets nothing wait for a step that takes its time; a thread of its own, for it may wait for PostgreSQL."""
+
+    every_s = DEADLINE_S
+
+    def __init__(self) -> None:
+        super().__init__("reliever")
+
+    def tick(self) -> None:
+        engine.relieve()  # to the very end of a drain: what waits is others' to do, or recorded
+        close_old_connections()
+
+
 class Housekeeper(Loop):
     """Once a second: poll and sweep where this process is elected to, and tell that the worker lives.
 
@@ -160,7 +173,6 @@ class Housekeeper(Loop):
         self._resigned = False
 
     def tick(self) -> None:
-        self.safely(engine.relieve)  # to the very end: what waits for a slow step is others' to do, or recorded
         if self._is_stopping():
             self._resign()
             close_old_connections()

@@ -77,7 +77,7 @@ def _watched(turn: "_Turn") -> Iterator[None]:
 def relieve() -> None:
     """Record what is done and give back what has not begun in turns where one step takes its time.
 
-    Called once a second from a thread beside those that work.
+    Called a few times a second from a thread beside those that work.
     """
     for turn in list(_turns):
         turn.relieve()

@@ -15,7 +15,7 @@ from tests.support.worker import statuses
 from workers.election import Election
 from workers.roster import WorkerRow
 from workers.slices import Slices
-from workers.upkeep import MAX_POLLERS, Housekeeper
+from workers.upkeep import MAX_POLLERS, Housekeeper, Reliever
 
 pytestmark = pytest.mark.usefixtures("transactional_db", "no_bell")
 SLOTS = 16
@@ -43,20 +43,16 @@ def slices():
     made.go.set()
 
 
-def housekeeper_of(slices, tmp_path, *, is_stopping=lambda: False):
-    return Housekeeper(
+@pytest.fixture
+def housekeeper(slices, tmp_path):
+    made = Housekeeper(
         slices,
         row=WorkerRow("compute", pid=procs.parse(procs.own_name()).pid, slots=SLOTS),
         slots=SLOTS,
         polling=Election(tmp_path / "poll"),
         sweeping=Election(tmp_path / "sweep"),
-        is_stopping=is_stopping,
+        is_stopping=lambda: False,
     )
-
-
-@pytest.fixture
-def housekeeper(slices, tmp_path):
-    made = housekeeper_of(slices, tmp_path)
     yield made
     slices.go.set()
     made.finish()
@@ -92,10 +88,9 @@ def test_whatever_fails_beside_the_sweeper_does_not_end_reaping(submit, housekee
     assert wait_until(reaped, timeout_s=10)
 
 
-def test_a_process_that_ends_goes_on_to_let_nothing_wait_for_a_slow_step(submit, slices, tmp_path, worker, monkeypatch):
+def test_nothing_waits_for_a_slow_step(submit, worker, monkeypatch):
     for name in ("LINGER_S", "QUICK_S"):
         monkeypatch.setattr(engine, name, 60.0)
-    monkeypatch.setattr(Housekeeper, "every_s", 0.05)
     for _ in range(15):
         submit([{"key": "a", "tool": "test.echo"}])
     go, begun, real = threading.Event(), [], handlers.HANDLERS["tool"]
@@ -106,8 +101,8 @@ def test_a_process_that_ends_goes_on_to_let_nothing_wait_for_a_slow_step(submit,
         return real(held)
 
     monkeypatch.setitem(handlers.HANDLERS, "tool", handler)
-    ending = housekeeper_of(slices, tmp_path, is_stopping=lambda: True)
-    ending.start()
+    reliever = Reliever()
+    reliever.start()
     with background() as start:
         drained = start(lambda: worker.drain("compute"))
         try:
@@ -115,7 +110,7 @@ def test_a_process_that_ends_goes_on_to_let_nothing_wait_for_a_slow_step(submit,
         finally:
             go.set()
         drained.result()
-    ending.finish()
-    ending.join(10)
+    reliever.close()
+    reliever.join(10)
 
-    assert not ending.is_alive()
+    assert not reliever.is_alive()
