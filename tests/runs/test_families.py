@@ -74,6 +74,47 @@ def test_a_child_that_a_person_has_paused_stays_so_when_its_parent_goes_on(famil
     assert state(grandchild)[0] == "running"
 
 
+def test_a_persons_pause_of_a_child_that_is_paused_already_stays_when_the_parent_goes_on(family, worker, make_user):
+    run, child, grandchild = family
+    control.pause(run)
+
+    control.pause(child, user=make_user("olga"))
+
+    assert (state(child), state(grandchild)) == (("paused", "operator"), ("paused", "parent"))
+    assert child.events.filter(type="run.paused").last().data == {"reason": "operator", "by": "olga"}
+    control.resume(run)
+    assert sweeps.follow_parents() == []
+    assert (state(child), state(grandchild)) == (("paused", "operator"), ("paused", "parent"))
+    assert worker.work() == 0 or state(child) == ("paused", "operator")
+    control.resume(child)
+    assert state(grandchild)[0] == "running"
+    sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
+    assert worker.finish(run).status == "succeeded"
+
+
+def test_a_person_who_pauses_the_same_child_twice_changes_nothing_the_second_time(family):
+    run, child, _ = family
+    control.pause(run)
+    control.pause(child)
+    before = photograph()
+
+    control.pause(child)
+    control.pause(run)
+    families.follow(run.pk)
+
+    assert photograph() == before
+
+
+def test_a_pause_of_a_child_and_the_resume_of_its_parent_at_once_end_in_a_pause(family):
+    run, child, _ = family
+    control.pause(run)
+
+    in_parallel(lambda: control.pause(child), lambda: control.resume(run))
+
+    assert state(run)[0] != "paused"
+    assert state(child) == ("paused", "operator")
+
+
 def test_a_child_does_not_go_on_without_its_parent(family):
     run, child, _ = family
     control.pause(run)

@@ -5,13 +5,19 @@ from uuid import UUID
 
 from .. import dispatch
 from ..states import RUN_PAUSABLE
-from .change import locked
+from .change import Change, locked
+
+#: The reason of a run that is paused because its parent is.
+WITH_PARENT = "parent"
 
 
 def pause(run_id: UUID, *, reason: str = "operator", by: str | None = None) -> bool:
-    """queued, running or waiting -> paused; True for a paused run too, False when it ends or has ended."""
+    """queued, running or waiting -> paused; True for a paused run too, False when it ends or has ended.
+
+    One that is paused with its parent is a person's from now on: the parent's resume does not lift it.
+    """
     with locked(run_id) as change:
-        if change.run["status"] in RUN_PAUSABLE:
+        if change.run["status"] in RUN_PAUSABLE or _takes_over(change, reason):
             change.pause(reason=reason, by=by)
     dispatch.wake(change.lanes)  # others have its slots now
     return change.is_paused
@@ -31,3 +37,7 @@ def resume(run_id: UUID, *, by: str | None = None, reason: str | None = None) ->
             return None
         change.resume(by=by)
     return change.lanes
+
+
+def _takes_over(change: Change, reason: str) -> bool:
+    return change.is_paused and change.run["reason"] == WITH_PARENT != reason

@@ -18,8 +18,8 @@ from . import control, moves
 from .sql import SQL
 
 logger = logging.getLogger(__name__)
-#: The reason of a run that is paused because its parent is.
-REASON = "parent"
+#: The reason of a run that is paused, or stopped, because its parent is.
+REASON = control.WITH_PARENT
 #: Children of one run that are moved at once; the sweeper does the rest.
 BATCH = 500
 
