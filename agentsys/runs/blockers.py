@@ -158,7 +158,7 @@ def _asked(row: db.Row, _run: Run) -> Blocker:
 
 def _child(row: db.Row, _run: Run) -> Blocker:
     message = f"{row['key']} waits for its child run, which is {row['child_status']}."
-    data = {"run": row["child"], "status": row["child_status"]}
+    data = {"child_run_id": row["child"], "status": row["child_status"]}
     how = f"See GET /api/v1/runs/{row['child']}/blockers"
     return Blocker("child", row["key"], row["told_at"], message, how, data)
 
@@ -172,7 +172,8 @@ def _unknown(row: db.Row, run: Run) -> Blocker:
 def _unfunded(row: db.Row, run: Run) -> Blocker:
     how = f'POST /api/v1/runs/{run.pk}/resume {{"limits": …}}, or raise the budget that is named.'
     message = f"{row['key']} waits for a budget: {row['error_message'] or 'it is used up'}"[:400]
-    return Blocker("budget", row["key"], row["told_at"], message, how, {"code": row["error_code"]})
+    data = {"code": row["error_code"], "budgets": row["budgets"] or []}
+    return Blocker("budget", row["key"], row["told_at"], message, how, data)
 
 
 def _waiting(row: db.Row, run: Run) -> Blocker:

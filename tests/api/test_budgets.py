@@ -9,7 +9,7 @@ from agentsys.core.ids import uuid7
 from agentsys.runs.models import Budget
 from agentsys.runs.store import sweeps
 from tests.support.priced import MODEL
-from tests.support.rows import photograph
+from tests.support.rows import photograph, sql
 
 BUDGETS, RUNS = "/api/v1/budgets", "/api/v1/runs"
 SAY = {"key": "say", "kind": "answer", "objective": "Say something."}
@@ -170,3 +170,84 @@ def test_a_raised_workspace_budget_lets_its_runs_go_on(admin: Any, submit: Any, 
 
     assert worker.finish(run).status == "succeeded"
     problem(patch(admin, "workspace", tokens=149), 422, "invalid_input")
+
+
+@pytest.mark.parametrize("limits", [{"tokens": 5000}, {"time_s": 60, "steps": 9, "cost_usd": 0.5, "tokens": 5000}])
+def test_a_raise_that_changes_nothing_writes_nothing(operator: Any, submit: Any, limits: Any) -> None:
+    run = submit(
+        [SAY], model=MODEL, limits={name: value / 2 if name == "cost_usd" else 5 for name, value in limits.items()}
+    )
+    raised = operator.post(f"{RUNS}/{run.pk}/resume", {"limits": limits}, format="json")
+    before = photograph()
+
+    again = operator.post(f"{RUNS}/{run.pk}/resume", {"limits": limits}, format="json")
+
+    assert (raised.status_code, again.status_code, again.json()) == (200, 200, raised.json())
+    assert photograph() == before
+    assert run.events.filter(type="run.limits_changed").count() == 1
+
+
+def test_only_what_a_raise_changes_is_told(operator: Any, submit: Any) -> None:
+    run = submit([SAY], model=MODEL, limits={"tokens": 10, "steps": 3})
+
+    operator.post(f"{RUNS}/{run.pk}/resume", {"limits": {"tokens": 20, "steps": 3}}, format="json")
+
+    assert run.events.get(type="run.limits_changed").data["limits"] == {"tokens": 20}
+
+
+def test_a_run_out_of_time_is_told_that_the_same_limit_is_none(
+    operator: Any, submit: Any, worker: Any, problem: Any
+) -> None:
+    run = submit([{"key": "w", "kind": "wait", "arguments": {"seconds": 60}}], limits={"time_s": 5})
+    worker.work()
+    sql("UPDATE runs_run SET started_at = started_at - interval '1 hour', time_up_at = time_up_at - interval '1 hour'")
+    sweeps.mind_budgets()
+    before = photograph()
+
+    same = operator.post(f"{RUNS}/{run.pk}/resume", {"limits": {"time_s": 5}}, format="json")
+
+    assert problem(same, 422, "invalid_input")["errors"][0]["code"] == "too_low"
+    assert photograph() == before
+
+
+@pytest.mark.parametrize(
+    ("limits", "unit"), [({"cost_usd": 0.0001}, "usd"), ({"tokens": 10}, "tokens"), ({"steps": 1}, "steps")]
+)
+def test_what_says_that_a_budget_is_used_up_counts_in_one_unit_and_names_it(
+    operator: Any, submit: Any, worker: Any, limits: Any, unit: str, settings: Any
+) -> None:
+    if unit == "steps":
+        run = submit(goal="Count the words in 'a b', then read notes.txt", limits=limits)
+    else:
+        run = submit([SAY], model=MODEL, limits=limits)
+    worker.work()
+
+    waiting = run.events.filter(type="step.waiting").last()
+    step = operator.get(f"{RUNS}/{run.pk}/steps/{waiting.step}").json()
+    (told,) = waiting.data["error"]["data"]["budgets"]
+    assert step["error"]["data"]["budgets"] == [told]
+    assert operator.get(f"{RUNS}/{run.pk}/blockers").json()["blockers"][0]["data"]["budgets"] == [told]
+    ((name, limit),) = limits.items()
+    assert (told["kind"], told["unit"], told["limit"], told["spent"], told["reserved"]) == (name, unit, limit, 0, 0)
+    assert told["limit"] < told["needs"] <= told["wants"] < 100_000
+    if unit == "usd":
+        assert told["wants"] < 1
+
+
+@pytest.mark.parametrize("by", ["resume", "sweep"])
+def test_dollars_that_are_just_enough_let_a_run_go_on(operator: Any, submit: Any, worker: Any, by: str) -> None:
+    run = submit([SAY], model=MODEL, limits={"cost_usd": 0.0001})
+    worker.work()
+    needs = run.steps.get(key="say").error["data"]["budgets"][0]["needs"]
+
+    too_low = round(needs - 0.000001, 6)
+    short = operator.post(f"{RUNS}/{run.pk}/resume", {"limits": {"cost_usd": too_low}}, format="json")
+    assert short.json()["status"] == "waiting"
+    if by == "resume":
+        operator.post(f"{RUNS}/{run.pk}/resume", {"limits": {"cost_usd": needs}}, format="json")
+    else:
+        sql("UPDATE runs_budget SET lim = lim + 1")
+        sql("UPDATE runs_run SET limits = jsonb_set(limits, '{cost_usd}', %s::text::jsonb)", str(needs))
+        sweeps.mind_budgets()
+
+    assert worker.finish(run).status == "succeeded"

@@ -122,7 +122,8 @@ def test_four_fifths_are_told_of_once(submit, worker, priced):
     worker.finish(run)
 
     warned = run.events.filter(type="budget.warning")
-    assert [event.data for event in warned] == [{"scope": "run", "kind": "tokens", "limit": 100000, "spent": 80000}]
+    told = {"scope": "run", "kind": "tokens", "unit": "tokens", "limit": 100000, "spent": 80000}
+    assert [event.data for event in warned] == [told]
 
 
 def test_the_warning_comes_before_the_runs_last_event(submit, worker, priced):

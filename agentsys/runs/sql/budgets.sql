@@ -196,16 +196,18 @@ SELECT clock_timestamp() AS now, greatest(time_up_at, started_at + make_interval
 -- fund: steps that wait for budgets in which there is room again, the longest waiting first; no more of them than fit
 -- together, so that they do not wake to find the room taken.  (The one first in line may get less than it would like.)
 -- looked: how far among those that wait the look came ("most" of them after step "after"); the next one goes on there.
+-- What they wait for is in dollars where the budget counts in millionths of them.
 -- (id + 0: or a plan made while tables were young would read all steps by their key.)
 WITH looked AS MATERIALIZED (
     SELECT id, run_id, error FROM runs_step
      WHERE status = 'waiting' AND available_at IS NULL AND reason = 'budget' AND id + 0 > %(after)s
        AND (%(run_id)s::uuid IS NULL OR run_id = %(run_id)s::uuid) ORDER BY id LIMIT %(most)s
 ), parked AS MATERIALIZED (
-    SELECT s.id, s.run_id, n.budget, n.wants, b.id IS NULL OR b.lim - b.spent - b.reserved >= n.needs AS fits,
+    SELECT s.id, s.run_id, n.budget, n.wants * unit.size AS wants, b.id IS NULL OR b.lim - b.spent - b.reserved >= n.needs * unit.size AS fits,
            b.lim - b.spent - b.reserved AS free
       FROM looked s
-     CROSS JOIN LATERAL jsonb_to_recordset(s.error -> 'data' -> 'budgets') AS n(budget bigint, needs bigint, wants bigint)
+     CROSS JOIN LATERAL jsonb_to_recordset(s.error -> 'data' -> 'budgets') AS n(budget bigint, unit text, needs numeric, wants numeric)
+     CROSS JOIN LATERAL (SELECT CASE n.unit WHEN 'usd' THEN 1000000 ELSE 1 END AS size) unit
       LEFT JOIN runs_budget b ON b.id = n.budget
 ), able AS (
     SELECT *, row_number() OVER line AS n, sum(wants) OVER line AS so_far

@@ -67,19 +67,21 @@ def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) 
 
 def _set_limits(change: Change, limits: Mapping[str, float], by: str | None) -> None:
     run = change.run
-    for name in sorted(limits, key=lambda name: name != "steps"):  # in the order of their locks
+    for name in limits:
         if name not in run["limits"]:
             raise _refused(name, "not_limited", f"The run has no limit of {name}.")
-    if "time_s" in limits:
+    if "time_s" in limits and (run["held_at"] is not None or limits["time_s"] != run["limits"]["time_s"]):
         _set_time(change, limits["time_s"])
-    for name, kind in KINDS.items():
-        if name in limits:
-            row = db.row(SQL["set_run_limit"], run_id=run["id"], kind=kind, lim=amount_of(name, limits[name]))
+    new = {name: value for name, value in limits.items() if value != run["limits"][name]}
+    for name, kind in KINDS.items():  # in the order of their locks
+        if name in new:
+            row = db.row(SQL["set_run_limit"], run_id=run["id"], kind=kind, lim=amount_of(name, new[name]))
             if row is None:
                 raise too_low(name)
-    db.rows(SQL["store_limits"], run_id=run["id"], limits=Jsonb(dict(limits)))
-    run["limits"] = {**run["limits"], **limits}
-    change.event("run.limits_changed", limits=dict(limits), **({"by": by} if by else {}))
+    if new:  # the same again is told to nobody
+        db.rows(SQL["store_limits"], run_id=run["id"], limits=Jsonb(new))
+        run["limits"] = {**run["limits"], **new}
+        change.event("run.limits_changed", limits=new, **({"by": by} if by else {}))
 
 
 def too_low(name: str) -> InvalidInput:

@@ -32,6 +32,8 @@ KINDS: Mapping[str, BudgetKind] = {
 }
 _ANY_CALL = 2**31 - 1
 NAMES = {kind.value: name for name, kind in KINDS.items()}
+#: What the numbers that people read are numbers of.
+UNITS = {BudgetKind.STEPS.value: "steps", BudgetKind.TOKENS.value: "tokens", BudgetKind.COST.value: "usd"}
 
 
 @dataclass(slots=True)
@@ -150,12 +152,12 @@ def exhausted(short: Sequence[db.Row], run_id: UUID) -> BudgetExhausted:
 
 
 def _told(row: db.Row) -> dict[str, Any]:
-    """``needs`` and ``wants`` (and ``budget``, its id) as the budget counts; the rest as limits are written."""
-    numbers = {"limit": row["lim"], "spent": row["spent"], "reserved": row["reserved"]}
+    """All numbers as limits are written, in ``unit``; ``budget`` is its id."""
+    numbers = {"limit": "lim", **{name: name for name in ("spent", "reserved", "needs", "wants")}}
     return {
         "budget": row["id"], "scope": scope(row), "run": row["run_id"] and str(row["run_id"]),
-        "kind": NAMES[row["kind"]], **{name: shown(row["kind"], amount) for name, amount in numbers.items()},
-        "needs": row["needs"], "wants": row["wants"],
+        "kind": NAMES[row["kind"]], "unit": UNITS[row["kind"]],
+        **{name: shown(row["kind"], row[column]) for name, column in numbers.items()},
     }  # fmt: skip
 
 
@@ -164,6 +166,7 @@ def warning(row: db.Row) -> dict[str, Any]:
     return {
         "scope": scope(row),
         "kind": NAMES[row["kind"]],
+        "unit": UNITS[row["kind"]],
         "limit": shown(row["kind"], row["lim"]),
         "spent": shown(row["kind"], row["spent"]),
     }
