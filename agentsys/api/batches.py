@@ -5,11 +5,14 @@ from typing import Any, ClassVar
 
 from drf_spectacular.utils import extend_schema, inline_serializer
 from rest_framework import serializers, status
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agentsys.api.errors import faults_of
 from agentsys.api.fields import Body, checked, shown
 from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, SubmitRun, idempotency_key
+from agentsys.core.errors import InvalidInput
 from agentsys.runs import batch
 from agentsys.runs.submission import Submission
 
@@ -24,6 +27,17 @@ class Submissions(serializers.ListField):
         if isinstance(data, list) and len(data) > batch.MAX_RUNS:
             self.fail("max_length")
         return super().to_internal_value(data)
+
+    def run_child_validation(self, data: list[Any]) -> list[Any]:
+        """Of each a submission, or what is wrong with its shape: what the others mean is judged all the same."""
+        return [_entry(one) for one in data]
+
+
+def _entry(data: Any) -> Submission | InvalidInput:
+    try:
+        return Submission(**checked(SubmitRun, data))
+    except ValidationError as error:
+        return InvalidInput(errors=list(faults_of(error.detail)))
 
 
 class SubmitRuns(Body):
@@ -47,11 +61,10 @@ class Batches(RunViews):
 
         Of what is wrong with any of them, ``errors`` tells it with paths such as ``runs[3].goal``.
         """
-        given = checked(SubmitRuns, request.data)["runs"]
         runs, replayed = batch.submit_all(
             workspace_id=self.workspace_id,
             user=self.user,
-            requests=[Submission(**one) for one in given],
+            requests=checked(SubmitRuns, request.data)["runs"],
             idempotency_key=idempotency_key(request),
         )
         body = {"results": [shown(RunOut, run) for run in runs]}

@@ -1,8 +1,9 @@
 """Many runs in one submission: all of them or none, in one commit."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from uuid import UUID
 
 from django.db import transaction
@@ -10,6 +11,7 @@ from django.db import transaction
 from agentsys.accounts.models import User
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, IdempotencyKeyReused, InvalidInput, NotFound, PayloadTooLarge
+from agentsys.core.faults import Fault, fault
 
 from . import dispatch, files, intake, submission
 from .models import Run
@@ -29,12 +31,16 @@ class _KeyTaken(Exception):
 
 
 def submit_all(
-    *, workspace_id: UUID, user: User | None, requests: Sequence[Submission], idempotency_key: str = ""
+    *, workspace_id: UUID, user: User | None, requests: Sequence[Submission | InvalidInput], idempotency_key: str = ""
 ) -> tuple[list[Run], bool]:
     """Record runs and their first steps in one commit, then ring for them once.
 
     Costs two queries, however many runs there are; with a key or with files some more.  The same
     ``idempotency_key`` and requests give the same runs again.
+
+    Args:
+        requests: In the place of one that has not the shape of a submission, what is wrong with it: it is told
+            together with the faults of the others.
 
     Returns:
         The runs in the order of ``requests``, and whether they were there before.
@@ -49,24 +55,31 @@ def submit_all(
         return [], False
     faults = _Faults()
     faults.check_count(len(requests), MAX_RUNS, "runs")
-    faults.check_count(sum(len(request.files) for request in requests), MAX_FILES, "files")
+    asked = {n: request for n, request in enumerate(requests) if isinstance(request, Submission)}
+    faults.check_count(sum(len(request.files) for request in asked.values()), MAX_FILES, "files")
     for n, request in enumerate(requests):
         with faults.of(n):
-            submission.check(request)
+            _check(request)
     keys = _keys(idempotency_key, len(requests))
-    digest = _digest(requests) if keys and not faults.found else ""
+    digest = _digest(asked.values()) if keys and not faults.found else ""
     if digest and (known := _replayed(workspace_id, keys, digest)):
         return known, True
-    new = _new_runs(workspace_id, requests, keys, digest, faults)
+    new = _new_runs(workspace_id, asked, keys, digest, faults)
     slots.make(workspace_id, {lane for run in new for lane in run.steps.roots})
     try:
         runs = db.retrying(
-            lambda: quota.within(workspace_id, len(new), lambda: _insert(workspace_id, user, new, requests))
+            lambda: quota.within(workspace_id, len(new), lambda: _insert(workspace_id, user, new, asked.values()))
         )
     except _KeyTaken:  # somebody was faster with the same key
         return _replayed(workspace_id, keys, digest), True
     dispatch.wake([lane for run in new for lane in run.steps.roots])
     return runs, False
+
+
+def _check(request: Submission | InvalidInput) -> None:
+    if isinstance(request, InvalidInput):
+        raise request
+    submission.check(request)
 
 
 def _keys(key: str, count: int) -> list[str]:
@@ -78,7 +91,7 @@ def _keys(key: str, count: int) -> list[str]:
     return [key, *(f"{hidden}\n{n}" for n in range(1, count))]
 
 
-def _digest(requests: Sequence[Submission]) -> str:
+def _digest(requests: Iterable[Submission]) -> str:
     """As a submission's, of all of them; never the same as that of a single one."""
     return hashlib.sha256("\n".join(["batch", *(request.digest() for request in requests)]).encode()).hexdigest()
 
@@ -93,15 +106,18 @@ def _replayed(workspace_id: UUID, keys: Sequence[str], digest: str) -> list[Run]
 
 
 def _new_runs(
-    workspace_id: UUID, requests: Sequence[Submission], keys: Sequence[str], digest: str, faults: "_Faults"
+    workspace_id: UUID, asked: Mapping[int, Submission], keys: Sequence[str], digest: str, faults: "_Faults"
 ) -> list[NewRun]:
     """
+    Args:
+        asked: By their numbers in the batch.
+
     Raises:
         InvalidInput: of any of them something is wrong.
     """
-    versions = intake.current_versions(workspace_id, {request.agent for request in requests})
+    versions = intake.current_versions(workspace_id, {request.agent for request in asked.values()})
     new = []
-    for n, request in enumerate(requests):
+    for n, request in asked.items():
         if n not in faults.places:
             with faults.of(n):
                 new.append(intake.new_run(request, versions, key=keys[n] if keys else None, digest=digest))
@@ -110,7 +126,7 @@ def _new_runs(
     return new
 
 
-def _insert(workspace_id: UUID, user: User | None, new: Sequence[NewRun], requests: Sequence[Submission]) -> list[Run]:
+def _insert(workspace_id: UUID, user: User | None, new: Sequence[NewRun], requests: Iterable[Submission]) -> list[Run]:
     """One statement and one commit; with a key or files, one transaction.
 
     Raises:
@@ -130,8 +146,11 @@ class _Faults:
     """What is wrong with which request; a hundred are enough."""
 
     def __init__(self) -> None:
-        self.found: list[dict[str, str]] = []
-        self.places: set[int] = set()
+        self.found: list[tuple[int, Fault]] = []
+
+    @property
+    def places(self) -> set[int]:
+        return {n for n, _ in self.found}
 
     @contextmanager
     def of(self, n: int) -> Iterator[None]:
@@ -139,8 +158,7 @@ class _Faults:
         try:
             yield
         except (InvalidInput, PayloadTooLarge, NotFound) as error:
-            self.places.add(n)
-            self.found += _told(f"runs[{n}]", error)
+            self.found += ((n, told) for told in _told(f"runs[{n}]", error))
             if len(self.found) >= MAX_FAULTS:
                 self.raise_any()
 
@@ -151,7 +169,7 @@ class _Faults:
         """
         if count > most:
             message = f"A batch has at most {most:,} {what}, not {count:,}."
-            self.found.append({"path": "runs", "code": f"too_many_{what}", "message": message})
+            self.found.append((-1, fault("runs", f"too_many_{what}", message)))
             self.raise_any()
 
     def raise_any(self) -> None:
@@ -160,18 +178,18 @@ class _Faults:
             InvalidInput: something was found.
         """
         if self.found:
-            first, more = self.found[0], len(self.found) - 1
-            others = f" ({more} more: see errors.)" if more else ""
-            raise InvalidInput(f"{first['path']}: {first['message']}{others}", errors=self.found[:MAX_FAULTS])
+            first, *more = errors = [told for _, told in sorted(self.found, key=itemgetter(0))]
+            others = f" ({len(more)} more: see errors.)" if more else ""
+            raise InvalidInput(f"{first['path']}: {first['message']}{others}", errors=errors[:MAX_FAULTS])
 
 
-def _told(place: str, error: AgentSysError) -> Iterator[dict[str, str]]:
+def _told(place: str, error: AgentSysError) -> Iterator[Fault]:
     """The faults that an error has, or is, below a place."""
     faults = error.data.get("errors")
     if faults is None:
         path = f"{place}.agent" if isinstance(error, NotFound) else place
         yield {"path": path, "code": error.code, "message": error.message}
         return
-    for fault in faults:
-        below = "." if fault["path"] and not fault["path"].startswith("[") else ""
-        yield {**fault, "path": f"{place}{below}{fault['path']}"}
+    for one in faults:
+        below = "." if one["path"] and not one["path"].startswith("[") else ""
+        yield {**one, "path": f"{place}{below}{one['path']}"}

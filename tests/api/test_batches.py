@@ -90,10 +90,42 @@ def test_faults_of_meaning_are_told_with_their_places(post: Any, problem: Any) -
     body = problem(post({"runs": runs}), 422, "invalid_input")
 
     assert [(fault["path"], fault["code"]) for fault in body["errors"]] == [
-        ("runs[2].goal", "missing"),
         ("runs[1].steps[0].tool", "unknown_tool"),
+        ("runs[2].goal", "missing"),
         ("runs[3].agent", "not_found"),
     ]
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("entry", ["run", None, 7, [], True, {"goal": 7}, {"colour": "red"}], ids=str)
+@pytest.mark.parametrize("at", [0, 2, 4])
+@pytest.mark.parametrize("key", ["", "batch-1"])
+def test_one_entry_that_is_no_submission_hides_no_fault_of_the_others(
+    post: Any, problem: Any, entry: Any, at: int, key: str
+) -> None:
+    runs: list[Any] = [
+        {"plan": {"steps": [{"key": "a", "tool": "test.ecko"}]}},
+        *of(1)["runs"],
+        {},
+        {"goal": "g", "agent": "elsewhere"},
+    ]
+    runs.insert(at, entry)
+
+    body = problem(post({"runs": runs}, key=key), 422, "invalid_input")
+
+    faults = [(int(fault["path"][5]), fault["code"]) for fault in body["errors"]]
+    assert faults == sorted(faults, key=lambda one: one[0])
+    others = [n for n in range(5) if n != at]
+    expected = {others[0]: "unknown_tool", others[2]: "missing", others[3]: "not_found"}
+    assert {n: code for n, code in faults if n != at} == expected
+    assert at in dict(faults)
+    assert not Run.objects.exists()
+
+
+def test_of_very_many_faults_a_hundred_are_told(post: Any, problem: Any) -> None:
+    body = problem(post({"runs": [None] * 1000}), 422, "invalid_input")
+
+    assert [fault["path"] for fault in body["errors"]] == [f"runs[{n}]" for n in range(100)]
     assert not Run.objects.exists()
 
 
