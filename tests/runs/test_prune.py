@@ -285,6 +285,7 @@ def test_the_command_prunes_by_days_reports_and_leaves_verify_clean(ended, tmp_p
     "words",
     [
         ["--older-than", "-1"],
+        ["--older-than", "0"],
         ["--older-than", "nan"],
         ["--older-than", "inf"],
         ["--older-than", "x"],
@@ -356,3 +357,30 @@ def test_what_an_agent_and_a_workspace_have_spent_stays_when_the_runs_leave(
     (left,) = Budget.objects.values_list("run_id", "spent", "reserved")
     assert left == (None, 150, 0)
     assert not any(finding.violations for finding in verify.check())
+
+
+def test_an_age_of_nothing_is_refused_by_what_it_would_mean_and_a_small_one_is_taken(ended):
+    run = ended(1)
+    with pytest.raises(CommandError, match=r"for ever.*0\.0001"):
+        command("prune", "--older-than", "0")
+    assert Run.objects.filter(pk=run.pk).exists()
+
+    assert "        1 finished runs, with all that belongs to them: gone" in command("prune", "--older-than", "0.0001")
+
+
+@pytest.mark.parametrize("slug", ["nonsense", "", "\x00", "x" * 5_000, "\ud800"])
+@pytest.mark.parametrize("how", [[], ["--runs", "7"], ["--pause"]], ids=str)
+def test_a_workspace_that_is_not_there_is_told_of_and_nothing_is_set(workspace, slug, how):
+    with pytest.raises(CommandError, match="no workspace"):
+        command("retention", "--workspace", slug, *how)
+
+    assert not Retention.objects.exists()
+
+
+def test_one_workspaces_times_are_shown_whether_it_has_its_own_or_not(workspace):
+    other = Workspace.objects.create(slug="other", name="Other")
+    retention.set_policy(other.pk, runs_days=3.0)
+
+    assert [line.split()[0] for line in command("retention", "--workspace", "home").splitlines()] == ["(all)", "home"]
+    assert "runs 3 days" in command("retention", "--workspace", "other")
+    assert "home" not in command("retention")

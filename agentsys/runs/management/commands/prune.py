@@ -18,21 +18,25 @@ TEXTS = {
     "traces": "traces of runs long gone",
 }
 MAX_BATCH = 5_000
+TOO_OLD = (
+    f"--older-than is a number of days above 0, up to {retention.MAX_DAYS}. 0 is no age: in a policy it means for ever."
+    " For all that has finished give a small part of a day, such as 0.0001."
+)
 
 
 class Command(BaseCommand):
     help = "Let finished runs go that are older than the policy says, and all that nothing uses; in small batches."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--older-than", type=float, metavar="DAYS", help="runs: instead of every policy")
+        parser.add_argument("--older-than", type=float, metavar="DAYS", help="runs: instead of every policy; above 0")
         parser.add_argument("--workspace", metavar="SLUG", help="only this one")
         parser.add_argument("--dry-run", action="store_true", help="only count")
         parser.add_argument("--batch", type=int, default=BATCH, help=f"runs a transaction; {BATCH} unless given")
 
     def handle(self, *args: Any, **options: Any) -> None:
         days, size = options["older_than"], options["batch"]
-        if days is not None and not 0 <= days <= retention.MAX_DAYS:
-            raise CommandError(f"--older-than is a number of days up to {retention.MAX_DAYS}.")
+        if days is not None and not 0 < days <= retention.MAX_DAYS:
+            raise CommandError(TOO_OLD)
         if not 1 <= size <= MAX_BATCH:
             raise CommandError(f"--batch is a number from 1 to {MAX_BATCH}.")
         terms = Terms(

@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "How many days finished runs, their events and attempts, and their idempotency keys are kept; 0: for ever."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--workspace", metavar="SLUG", help="set the times of this one")
+        parser.add_argument("--workspace", metavar="SLUG", help="show this one, or set its times")
         for name in NAMES:
             parser.add_argument(f"--{name}", metavar="DAYS", help="'default': as the installation has it")
         pausing = parser.add_mutually_exclusive_group()
@@ -33,9 +33,10 @@ class Command(BaseCommand):
             raise CommandError("Name a --workspace; the installation's own times are AGENTSYS_KEEP_…_DAYS.")
         if options["pause"] or options["resume"]:
             values["paused"] = options["pause"]
+        workspace = workspace_id(options["workspace"])
         if values:
-            self._set(workspace_id(options["workspace"]), values)
-        self._show()
+            self._set(workspace, values)
+        self._show(options["workspace"])
 
     def _set(self, workspace: Any, values: dict[str, Any]) -> None:
         try:
@@ -43,14 +44,18 @@ class Command(BaseCommand):
         except InvalidInput as error:
             raise CommandError(error.message) from None
 
-    def _show(self) -> None:
+    def _show(self, slug: str | None) -> None:
+        """The installation's times, then those of workspaces that have their own; or of one, whether it has or not."""
         default = retention.policy()
         paused = Retention.objects.filter(workspace=None, paused=True).exists()
         self.stdout.write(_line("(all)", list(default.values()), paused))
-        for row in Retention.objects.select_related("workspace").order_by("workspace__slug"):
-            if row.workspace is not None:
-                own = [row.runs_days, row.history_days, row.keys_days]
-                self.stdout.write(_line(row.workspace.slug, own, row.paused))
+        rows = Retention.objects.filter(workspace__isnull=False).order_by("workspace__slug")
+        found = rows.select_related("workspace") if slug is None else rows.filter(workspace__slug=slug)
+        for row in found:
+            own = [row.runs_days, row.history_days, row.keys_days]
+            self.stdout.write(_line(row.workspace.slug if row.workspace else "", own, row.paused))
+        if slug is not None and not found:
+            self.stdout.write(_line(slug, [None] * len(NAMES), False))
 
 
 def _days(text: str) -> float | None:
