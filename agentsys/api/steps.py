@@ -17,6 +17,7 @@ from agentsys.api.fields import shown
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
+from agentsys.runs.delegation import with_child
 from agentsys.runs.models import Run, RunFile, Step
 
 RUN = OpenApiParameter("run_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
@@ -32,12 +33,15 @@ class StepOut(serializers.ModelSerializer[Step]):
     output = serializers.JSONField(allow_null=True)
     error = ObjectOrNull(allow_null=True)
     usage = ObjectOrNull(allow_null=True)
+    child_run_id = serializers.UUIDField(
+        default=None, allow_null=True, help_text="The run that a delegate step has started."
+    )
 
     class Meta:
         model = Step
         fields = [
             "id", "key", "kind", "tool", "lane", "status", "reason", "arguments", "output", "error",
-            "attempt", "failures", "depends_on", "usage", "started_at", "finished_at",
+            "attempt", "failures", "depends_on", "usage", "child_run_id", "started_at", "finished_at",
         ]  # fmt: skip
         read_only_fields = fields
 
@@ -85,13 +89,13 @@ class Steps(PartsOfRun):
     def list(self, request: Request, run_id: UUID) -> Response:
         """The steps of a run, in plan order."""
         self.check_run(run_id)
-        return self.paged(Step.objects.filter(run_id=run_id))
+        return self.paged(with_child(Step.objects.filter(run_id=run_id)))
 
     @extend_schema(operation_id="steps_retrieve", tags=["runs"], parameters=[RUN], responses=StepOut)
     def retrieve(self, request: Request, run_id: UUID, key: str) -> Response:
         """One step."""
         self.check_run(run_id)
-        found = Step.objects.filter(run_id=run_id, key=key).first()
+        found = with_child(Step.objects.filter(run_id=run_id, key=key)).first()
         if found is None:
             raise NotFound
         return Response(shown(StepOut, found))

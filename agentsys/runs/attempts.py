@@ -150,7 +150,7 @@ def _moved(held: Held, outcome: _Moves) -> Sequence[str]:
     if isinstance(outcome, Verified):
         return verdicts.done(claim, outcome.result)
     if isinstance(outcome, Delegated):
-        return children.wait_for_child(claim)
+        return children.wait_for_child(claim, child_run_id=outcome.child_run_id)
     moves.sleep(claim, until=outcome.until, delay_s=outcome.delay_s)
     return ()
 

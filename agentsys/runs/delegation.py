@@ -9,9 +9,11 @@ set apart when it starts would let children that run side by side wait for each 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Case, OuterRef, QuerySet, Subquery, When
 
 from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.agents.plans import parse_plan
@@ -20,9 +22,9 @@ from agentsys.core.errors import DepthExceeded, InvalidInput, LeaseLost, NotFoun
 from agentsys.core.ids import uuid7
 
 from . import dispatch, submission
-from .models import Run
+from .models import Run, Step
 from .pinned import allowed_tools, max_steps
-from .states import RunStatus
+from .states import RunStatus, StepKind
 from .store import derive, families, reservations
 from .store.change import jsonb
 from .store.claims import Claim
@@ -36,6 +38,8 @@ from .submission import Submission
 class Delegated:
     """The step waits for a child run that is there, and may have ended already."""
 
+    child_run_id: UUID | None  #: None: another worker's with the same claim, made this very moment
+
 
 def start(claim: Claim, request: Submission) -> Delegated:
     """Make the child of this step, unless an earlier attempt has; ``request.agent`` may be empty: the same agent.
@@ -46,8 +50,8 @@ def start(claim: Claim, request: Submission) -> Delegated:
         BudgetExhausted: the budgets above have no room for its first steps; nothing was made.
         NotFound, PlanInvalid, InvalidInput, PayloadTooLarge: nobody can run this.
     """
-    if Run.objects.filter(parent_step=claim.id).exists():
-        return Delegated()
+    if (there := Run.objects.filter(parent_step=claim.id).values_list("pk", flat=True).first()) is not None:
+        return Delegated(there)
     submission.check(request)
     parent = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     _check_left(claim, parent)
@@ -55,9 +59,15 @@ def start(claim: Claim, request: Submission) -> Delegated:
     child = derive.anew(_first_steps(request, version))
     values = {**_values(parent, version, request), "parent_step": claim.id}
     told = {"child_of": str(parent.pk), "step": claim.key}
-    if db.retrying(lambda: _insert(values, child, told)):
+    if (made := db.retrying(lambda: _insert(values, child, told))) is not None:
         dispatch.wake(families.follow(parent.pk) if parent.status == RunStatus.PAUSED else child.lanes())
-    return Delegated()
+    return Delegated(made.pk if made else None)
+
+
+def with_child(steps: "QuerySet[Step]") -> "QuerySet[Step, Any]":
+    """Steps, each with ``child_run_id``: the run that a delegate step has started, else None."""
+    child = Run.objects.filter(parent_step=OuterRef("pk")).values("pk")[:1]
+    return steps.annotate(child_run_id=Case(When(kind=StepKind.DELEGATE, then=Subquery(child))))
 
 
 def _insert(values: Mapping[str, Any], child: Derived, told: Mapping[str, Any]) -> Run | None:

@@ -123,7 +123,7 @@ def test_a_parent_points_to_its_child(submit: Any, worker: Any, why: Any, agent:
     worker.drain("system")
     (found,) = why(run)
     assert found["kind"] == "child"
-    assert found["unblock"] == f"See GET /api/v1/runs/{found['data']['run']}/blockers"
+    assert found["unblock"] == f"See GET /api/v1/runs/{found['data']['child_run_id']}/blockers"
 
 
 def test_a_run_that_is_being_stopped_says_what_it_waits_for(submit: Any, why: Any) -> None:

@@ -22,7 +22,7 @@ RUN_FIELDS = {
 }  # fmt: skip
 STEP_FIELDS = {
     "id", "key", "kind", "tool", "lane", "status", "reason", "arguments", "output", "error", "attempt",
-    "failures", "depends_on", "usage", "started_at", "finished_at",
+    "failures", "depends_on", "usage", "child_run_id", "started_at", "finished_at",
 }  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("agent")

@@ -8,6 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from agentsys.accounts.models import Role
+from agentsys.runs.models import Run
 from agentsys.runs.store import claims
 from tests.dashboard.conftest import echo, run_url
 
@@ -227,3 +228,16 @@ def test_a_decision_is_made_once(staff, undecided):
     undecided.refresh_from_db()
     assert undecided.status == "failed"
     assert operator.get(resolve_url(undecided)).status_code == 405
+
+
+def test_a_delegate_step_links_to_its_child_run_on_both_pages(superuser, submit, worker, step_of):
+    run = submit([{"key": "d", "kind": "delegate", "arguments": {"plan": {"steps": [echo("x")]}}}, echo("y")])
+    links = [link.text() for link in superuser.page(run_url(run)).css("#steps a")]
+    assert "child run" not in links
+    worker.finish(run)
+    child = Run.objects.get(parent_step__isnull=False)
+
+    for page in (superuser.page(run_url(run)), superuser.page(f"/admin/runs/step/{step_of(run, 'd').pk}/change/")):
+        found = [link.attributes["href"] for link in page.css("a") if "child run" in link.text()]
+        assert found == [run_url(child)]
+    assert "child run" not in superuser.page(f"/admin/runs/step/{step_of(run, 'y').pk}/change/").text()

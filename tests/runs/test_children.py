@@ -101,7 +101,7 @@ def test_a_failed_child_fails_its_step_with_its_error(submit, worker, step_of):
     child = child_of(run)
     assert (run.status, run.reason, child.status) == ("failed", "error", "failed")
     error = step_of(run, "d").error
-    assert (error["code"], error["data"]["run"]) == ("child_failed", str(child.pk))
+    assert (error["code"], error["data"]["child_run_id"]) == ("child_failed", str(child.pk))
     assert error["data"]["error"]["message"] == "sold out"
     assert run.attempts.count() == 1
 
@@ -488,3 +488,10 @@ def test_a_plan_with_a_faulty_child_is_refused_at_once(submit):
     paths = [error["path"] for error in caught.value.data["errors"]]
     assert paths == ["steps[0].arguments.plan.steps[1].key", "steps[0].arguments.plan.steps[0].tool"]
     assert not Run.objects.exists()
+
+
+def test_the_events_of_a_delegate_step_name_its_child(submit, worker):
+    run = worker.finish(submit([delegate("d", echo("x"))]))
+
+    told = run.events.filter(step="d", type__in=("step.waiting", "step.succeeded"))
+    assert [event.data["child_run_id"] for event in told] == [str(child_of(run).pk)] * 2

@@ -13,6 +13,7 @@ from django.utils import timezone
 from agentsys.dashboard import links, text
 from agentsys.infrastructure import registry
 from agentsys.runs import blockers, budgets
+from agentsys.runs.delegation import with_child
 from agentsys.runs.models import Approval, Attempt, Event, Run, RunFile, Step
 from agentsys.runs.states import RUN_FINAL, STEP_FINAL, ApprovalKind, StepStatus
 
@@ -31,9 +32,10 @@ _STEP_COLUMNS = (
 
 
 def steps_of(run_id: UUID) -> list[Step]:
-    """All steps of a run in plan order, without their documents; each has ``error_text``."""
+    """All steps of a run in plan order, without their documents; each has ``error_text`` and ``child_run_id``."""
     error_text = Left(KT("error__message"), 300)
-    return list(Step.objects.filter(run_id=run_id).only(*_STEP_COLUMNS).annotate(error_text=error_text).order_by("id"))
+    found = with_child(Step.objects.filter(run_id=run_id).only(*_STEP_COLUMNS))
+    return list(found.annotate(error_text=error_text).order_by("id"))
 
 
 def moving(run: Run, *, buttons: Sequence[tuple[str, Any]], may_resolve: bool, may_decide: bool) -> dict[str, Any]:
@@ -179,6 +181,7 @@ def _step_row(step: Step, run: Run, now: datetime) -> dict[str, Any]:
         "error": text.clip(step.error_text or "", 200),  # type: ignore[attr-defined]
         "retry_at": text.moment(step.available_at) if step.status == StepStatus.SLEEPING else "",
         "url": links.to_step(step.pk),
+        "child": links.to_run(step.child_run_id) if step.child_run_id else "",  # type: ignore[attr-defined]
         "bar": _bar(step, run, now),
     }
 

@@ -5,8 +5,8 @@ from typing import Any
 from django.utils import timezone
 
 from agentsys.dashboard import links, text
-from agentsys.runs.models import Step
-from agentsys.runs.states import StepStatus
+from agentsys.runs.models import Run, Step
+from agentsys.runs.states import StepKind, StepStatus
 
 from .run_page import attempts_of, took_s
 
@@ -17,12 +17,13 @@ def is_undecided(step: Step) -> bool:
 
 
 def context(step: Step) -> dict[str, Any]:
-    """Everything the page shows.  Two queries beside the step's own."""
+    """Everything the page shows.  Two queries beside the step's own, three for a delegate step."""
     step.error_text = None  # type: ignore[attr-defined]  # attempts carry their own
     parents = Step.objects.filter(run_id=step.run_id, key__in=step.depends_on).only("id", "key", "status")
     return {
         "step": step,
         "run_url": links.to_run(step.run_id),
+        "child_url": _child_url(step),
         "title_text": text.block(step.title or step.objective, 1_000),
         "parents": [{"key": row.key, "status": row.status, "url": links.to_step(row.pk)} for row in parents],
         "facts": [(name, value) for name, value in _facts(step) if value],
@@ -30,6 +31,13 @@ def context(step: Step) -> dict[str, Any]:
         "attempts": attempts_of([step]),
         "flower": links.to_flower(),
     }
+
+
+def _child_url(step: Step) -> str:
+    if step.kind != StepKind.DELEGATE:
+        return ""
+    child = Run.objects.filter(parent_step=step.pk).values_list("pk", flat=True).first()
+    return links.to_run(child) if child else ""
 
 
 def _facts(step: Step) -> list[tuple[str, str]]:

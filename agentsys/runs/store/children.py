@@ -6,6 +6,7 @@ takes it over, by whoever sees it first: whoever has ended the child, or the swe
 
 import logging
 from collections.abc import Sequence
+from uuid import UUID
 
 from django.conf import settings
 from django.db import Error
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 REASON = "child"
 
 
-def wait_for_child(claim: Claim) -> Sequence[str]:
+def wait_for_child(claim: Claim, *, child_run_id: UUID | None = None) -> Sequence[str]:
     """running -> waiting for the child that the step has made.  Uses up no try.
 
     Returns:
@@ -43,7 +44,8 @@ def wait_for_child(claim: Claim) -> Sequence[str]:
                 return False
             change.park(REASON)
             leave(change, claim, StepStatus.WAITING, reason=REASON, outcome="delegated")
-            change.event("step.waiting", claim.key, reason=REASON)
+            named = {} if child_run_id is None else {"child_run_id": str(child_run_id)}
+            change.event("step.waiting", claim.key, reason=REASON, **named)
         dispatch.wake(change.lanes)  # somebody else has its slot
         return True
 
@@ -97,10 +99,10 @@ def _join(change: Change, child: db.Row) -> None:
     if error is not None:
         after_failure(change, row, Fault(error, "error"))
         return
-    change.event("step.succeeded", row["key"], attempt=row["attempt"], child=str(child["id"]))
+    change.event("step.succeeded", row["key"], attempt=row["attempt"], child_run_id=str(child["id"]))
     change.join(row["id"])
 
 
 def _error(child: db.Row) -> ChildFailed:
     inner = child["error"] or {"code": child["status"], "message": f"it was {child['status']} ({child['reason']})"}
-    return ChildFailed(f"The child run failed: {inner['message']}", run=str(child["id"]), error=inner)
+    return ChildFailed(f"The child run failed: {inner['message']}", child_run_id=str(child["id"]), error=inner)
