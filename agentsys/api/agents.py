@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from agentsys.agents import services
 from agentsys.agents.definition import Definition
 from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.api.fields import Body, Object, Text, checked, shown
+from agentsys.api.fields import Body, Integer, Object, Slug, Text, checked, shown
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
@@ -38,7 +38,7 @@ class NewVersion(Body):
 
 
 class NewAgent(NewVersion):
-    slug = serializers.SlugField(max_length=50)
+    slug = Slug(max_length=50)
     name = Text(max_length=100)
     description = Text(max_length=2000, allow_blank=True, default="")
 
@@ -46,7 +46,7 @@ class NewAgent(NewVersion):
 class AgentChange(Body):
     name = Text(max_length=100, required=False)
     description = Text(max_length=2000, allow_blank=True, required=False)
-    current_version = serializers.IntegerField(required=False, help_text="Which version new runs use.")
+    current_version = Integer(required=False, help_text="Which version new runs use.")
 
 
 class VersionOut(serializers.ModelSerializer[AgentVersion]):

@@ -20,6 +20,45 @@ class Text(serializers.CharField):
         return super().to_internal_value(data)
 
 
+class Slug(serializers.SlugField):
+    """A slug; a number is none."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise ValidationError("Must be a text.", "type")
+        return super().to_internal_value(data)
+
+
+class Boolean(serializers.BooleanField):
+    """true or false; no word or number that could mean one."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise ValidationError("Must be true or false.", "type")
+        return data
+
+
+class Integer(serializers.IntegerField):
+    """A whole number; no text of one, and no truth value."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise ValidationError("Must be a whole number.", "type")
+        return data
+
+
+class Number(serializers.FloatField):
+    """A number; no text of one, and no truth value."""
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            raise ValidationError("Must be a number.", "type")
+        try:
+            return float(data)
+        except OverflowError:
+            raise ValidationError("Too large.", "bad_value") from None
+
+
 class Object(serializers.DictField):
     """A JSON object."""
 

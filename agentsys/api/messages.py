@@ -9,7 +9,7 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from agentsys.api.fields import Body, Text, checked, shown
+from agentsys.api.fields import Body, Boolean, Text, checked, shown
 from agentsys.api.pages import Keyset
 from agentsys.api.steps import RUN, PartsOfRun
 from agentsys.runs import control, services
@@ -18,7 +18,7 @@ from agentsys.runs.models import RunMessage
 
 class SendMessage(Body):
     text = Text(max_length=control.MAX_MESSAGE_CHARS, help_text="Read by the run's next step that asks a model.")
-    replan = serializers.BooleanField(
+    replan = Boolean(
         default=False, help_text="Plan anew at once: what has not started waits for the new plan, which replaces it."
     )
 

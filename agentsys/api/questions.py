@@ -1,6 +1,7 @@
-"""What a list may be asked: a name in the query string that nobody reads is a mistake, and said to be one.
+"""What may be asked: a name in the query string that nobody reads is a mistake, and said to be one, at every address.
 
-A filter with a typing error would otherwise be no filter, and the list look like an answer.
+A filter with a typing error would otherwise be no filter, and the list look like an answer; and what belongs into a
+body would be lost.
 """
 
 import difflib
@@ -18,7 +19,10 @@ MAX_FAULTS = 100
 
 
 def known_to(view: Any) -> set[str]:
-    """The names that a list reads: its filters', its pages', and those it says itself (``parameters``)."""
+    """The names that a list reads: its filters', its pages', and those it says itself (``parameters``); nothing else
+    reads any."""
+    if view.action != "list":
+        return set()
     filters = view.filterset_class.base_filters if getattr(view, "filterset_class", None) else ()
     pages = ("cursor", "limit") if view.pagination_class is not None else ()
     return {*filters, *pages, *view.parameters}
@@ -39,4 +43,4 @@ def _fault(name: str, known: list[str]) -> dict[str, str]:
     near = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     there_are = f"There are {', '.join(known)}." if known else "There are none."
-    return {"path": name, "code": CODE, "message": f"This list has no such parameter.{hint} {there_are}"}
+    return {"path": name, "code": CODE, "message": f"No such parameter is read here.{hint} {there_are}"}

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 from agentsys.accounts.access import Access
 from agentsys.agents.models import AgentVersion
 from agentsys.agents.services import DEFAULT_SLUG
-from agentsys.api.fields import Body, Json, Object, Row, Text, checked, shown
+from agentsys.api.fields import Body, Integer, Json, Number, Object, Row, Text, checked, shown
 from agentsys.api.pages import NewestFirst, invalid
 from agentsys.api.steps import StepOut
 from agentsys.api.views import WorkspaceViews
@@ -67,9 +67,9 @@ class SubmitRun(Body):
     plan = Json(default=None, allow_null=True, help_text='{"steps": […], "answer": …}')
     input = Json(default=None, allow_null=True)
     files = Files(default=dict)
-    priority = serializers.IntegerField(default=0, min_value=-10, max_value=10, help_text="Higher is sooner.")
+    priority = Integer(default=0, min_value=-10, max_value=10, help_text="Higher is sooner.")
     start_at = serializers.DateTimeField(default=None, allow_null=True)
-    deadline_s = serializers.FloatField(default=None, allow_null=True)
+    deadline_s = Number(default=None, allow_null=True)
     limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s, parallel")
     labels = Object(child=Text(allow_blank=True, max_length=200), default=dict)
     model = Text(max_length=200, allow_blank=True, default="")

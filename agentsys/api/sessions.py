@@ -16,7 +16,7 @@ from rest_framework.viewsets import GenericViewSet
 
 from agentsys.accounts import access, policy
 from agentsys.accounts.models import Membership, Role, User, Workspace
-from agentsys.api import attempts, tokens
+from agentsys.api import attempts, questions, tokens
 from agentsys.api.auth import ANYBODY, WorkspaceJWTAuthentication
 from agentsys.api.fields import Body, Text, checked, shown
 from agentsys.api.views import METHODS, WorkspaceViews
@@ -47,6 +47,11 @@ class Sessions(GenericViewSet[Any]):
     authentication_classes = ()
     permission_classes = (AllowAny,)
     http_method_names = METHODS
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """As for every other view: nothing is lost in a query string."""
+        super().initial(request, *args, **kwargs)
+        questions.check(request, ())
 
     def get_authenticate_header(self, request: Request) -> str:
         """Nobody authenticates here by header, but a refusal is a 401 all the same."""

@@ -30,13 +30,13 @@ class WorkspaceViews(GenericViewSet[Any]):
     parameters: ClassVar[tuple[str, ...]] = ()
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
-        """Who asks, and whether they may; then whether a list knows what it is asked.
+        """Who asks, and whether they may; then whether the view knows what it is asked.
 
         Raises:
             InvalidInput: it does not.
         """
         super().initial(request, *args, **kwargs)
-        if self.action == "list":
+        if self.action not in (None, "metadata"):  # else there is no such method: 405 follows
             questions.check(request, questions.known_to(self))
 
     @property
