@@ -91,6 +91,7 @@ class Environment(BaseModel):
     run_max_depth: Annotated[int, Field(ge=0, le=50)] = 5
     run_max_children: Annotated[int, Field(ge=0, le=1000)] = 100
     run_max_plans: Annotated[int, Field(ge=1, le=50)] = 5
+    act_max_turns: Annotated[int, Field(ge=1, le=200)] = 50
     run_max_repeats: Annotated[int, Field(ge=1, le=1000)] = 3
     plan_max_fan_out: Annotated[int, Field(ge=1, le=1000)] = 200
     step_max_attempts: Annotated[int, Field(ge=1, le=20)] = 5

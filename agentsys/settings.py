@@ -261,6 +261,7 @@ LANE_SLOTS = ENV.lane_slots  # of a workspace in each lane, unless its admin say
 RUN_MAX_DEPTH, RUN_MAX_CHILDREN = ENV.run_max_depth, ENV.run_max_children
 RUN_MAX_PLANS, PLAN_MAX_FAN_OUT = ENV.run_max_plans, ENV.plan_max_fan_out
 RUN_MAX_REPEATS = ENV.run_max_repeats
+ACT_MAX_TURNS = ENV.act_max_turns
 STEP_MAX_ATTEMPTS = ENV.step_max_attempts
 STEP_TIMEOUT_S = ENV.step_timeout_s
 APPROVAL_EXPIRES_S = ENV.approval_expires_s

@@ -25,8 +25,6 @@ LIMITS: dict[str, tuple[int, bool]] = {
 }
 #: What a budget of dollars counts in; a limit below it would be one of nothing.
 _LEAST_USD = 0.000001
-#: Nothing can run this one yet.
-_UNAVAILABLE_MODES = frozenset({Mode.REACT})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +59,8 @@ class Definition:
 
 
 def _mode_faults(mode: str) -> Iterator[Fault]:
-    if mode in _UNAVAILABLE_MODES:
-        yield fault("mode", "mode_unavailable", f"Mode {mode} cannot run yet; use plan or fixed.")
-    elif mode not in Mode.values:
-        yield fault("mode", "bad_value", "mode must be plan or fixed.")
+    if mode not in Mode.values:
+        yield fault("mode", "bad_value", "mode must be plan, react or fixed.")
 
 
 def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:

@@ -59,7 +59,7 @@ class AgentVersion(models.Model):
         default=dict,
         db_default={},
         blank=True,
-        help_text="How runs plan anew: replan_on_failure, max_plans, max_fan_out, max_repeats.",
+        help_text="How runs plan and act: replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns.",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

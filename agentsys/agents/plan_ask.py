@@ -20,7 +20,7 @@ def check_ask(fields: Fields, arguments: dict[str, Any]) -> None:
         fields.fault(join_path("arguments", name), "argument_unknown", "ask takes only question and schema.")
     _check_question(fields, arguments.get("question"))
     if arguments.get("schema") is not None:
-        _check_schema(fields, arguments["schema"])
+        check_schema(fields, arguments["schema"])
 
 
 def _check_question(fields: Fields, question: Any) -> None:
@@ -38,7 +38,8 @@ def _check_question(fields: Fields, question: Any) -> None:
         fields.fault(where, "argument_value", f"question has at most {MAX_QUESTION_CHARS:,} characters.")
 
 
-def _check_schema(fields: Fields, schema: Any) -> None:
+def check_schema(fields: Fields, schema: Any) -> None:
+    """``arguments.schema`` as a JSON Schema."""
     if len(json.dumps(schema, default=str)) > MAX_SCHEMA_BYTES:
         fields.fault("arguments.schema", "argument_value", f"A schema may have {MAX_SCHEMA_BYTES:,} bytes.")
         return

@@ -4,7 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-Kind = Literal["tool", "answer", "wait", "ask", "delegate"]
+Kind = Literal["tool", "answer", "wait", "ask", "delegate", "act"]
 OnError = Literal["fail", "continue"]
 IfFailed = Literal["skip", "null"]
 
@@ -28,8 +28,8 @@ class PlanStep:
     arguments: dict[str, Any] = field(
         default_factory=dict
     )  #: of tool; of wait: seconds or until; of ask: question, schema;
-    #: of delegate: agent, goal, plan, input
-    objective: str = ""  #: of answer, if it has one; of ask, the question; of delegate, the goal
+    #: of delegate: agent, goal, plan, input; of act: tools, schema
+    objective: str = ""  #: of answer, if it has one; of ask, the question; of delegate, the goal; of act
     #: Keys of steps: the explicit ones first, then those that references name; each once.
     depends_on: tuple[str, ...] = ()
     title: str = ""

@@ -27,7 +27,7 @@ PLAN_SCHEMA: dict[str, Any] = {
                 "type": "object",
                 "properties": {
                     "key": {"type": "string"},
-                    "kind": {"enum": ["tool", "answer", "ask"]},
+                    "kind": {"enum": ["tool", "answer", "ask", "act"]},
                     "tool": {"type": "string"},
                     "arguments": {"type": "object"},
                     "objective": {"type": "string"},
@@ -95,7 +95,7 @@ def make_plan(
 def _request(
     goal: str, *, tools: Mapping[str, ToolSpec], input: Any, files: Sequence[str], instructions: str, max_steps: int
 ) -> ModelRequest:
-    known = tuple(_tool(spec) for spec in tools.values())
+    known = tuple(tool_of(spec) for spec in tools.values())
     catalogue = [
         {"name": t.name, "description": t.description, "arguments": t.parameters, "output": t.output_schema}
         for t in known
@@ -120,7 +120,8 @@ def _anew(request: ModelRequest, progress: Progress) -> ModelRequest:
     )
 
 
-def _tool(spec: ToolSpec) -> ToolDef:
+def tool_of(spec: ToolSpec) -> ToolDef:
+    """A tool as models see it."""
     return ToolDef(
         name=spec.name,
         description=spec.description,

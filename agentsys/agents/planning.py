@@ -1,4 +1,6 @@
-"""How the runs of an agent version may plan anew: ``{replan_on_failure, max_plans, max_fan_out, max_repeats}``.
+"""How the runs of an agent version plan anew and act.
+
+``{replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns}``.
 
 Each is optional: the installation's setting, or none for the first, stands in for what is left out.
 """
@@ -14,6 +16,7 @@ TERMS: dict[str, tuple[int, int]] = {
     "max_plans": (1, 50),
     "max_fan_out": (1, 1_000),
     "max_repeats": (1, 1_000),
+    "max_turns": (1, 200),
 }
 
 

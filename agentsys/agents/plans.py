@@ -7,7 +7,7 @@ a stable code and what to do.  An optional field that is null counts as absent (
 
 Codes: too_many_steps, too_many_children, too_large, too_deep, too_many_references, too_many_dependencies,
 too_many_faults, empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key,
-duplicate_key, kind_unavailable, unknown_tool, argument_missing, argument_unknown, argument_type,
+duplicate_key, unknown_tool, argument_missing, argument_unknown, argument_type,
 argument_value, reference_syntax, unknown_reference, ambiguous_reference, unknown_dependency, self_dependency,
 cycle.
 """
@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from agentsys.agents import plan_delegate, references
+from agentsys.agents.plan_act import check_act
 from agentsys.agents.plan_ask import check_ask
 from agentsys.agents.plan_delegate import check_delegate
 from agentsys.agents.plan_faults import Faults, check_storable, shown, type_name
@@ -57,12 +58,10 @@ _FIELDS: dict[str, frozenset[str]] = {
     "wait": _COMMON | {"arguments"},
     "ask": _COMMON | {"objective", "arguments", "expires_s"},
     "delegate": _COMMON | {"objective", "arguments"},
+    "act": _COMMON | {"objective", "arguments"},
 }
 _ALL_FIELDS = frozenset().union(*_FIELDS.values())
 _FOREIGN = {kind: sorted(_ALL_FIELDS - fields) for kind, fields in _FIELDS.items()}
-#: In the contract, but nothing can run them yet.
-_UNAVAILABLE = ("act",)
-_KINDS = (*_FIELDS, *_UNAVAILABLE)
 
 
 def parse_plan(
@@ -168,10 +167,7 @@ def _draft(raw: dict[str, Any], path: str, reading: Reading) -> Draft:
             where = references.join_path(path, name)
             hint = faults.hint(name, _ALL_FIELDS)
             faults.add(where, "unknown_field", f"A step has no field {shown(name)}.{hint}")
-    if kind in _UNAVAILABLE:
-        message = f"Steps of kind {kind} are not available yet; use another kind."
-        fields.fault("kind", "kind_unavailable", message)
-    elif kind:
+    if kind:
         _check_fit(fields, kind)
         draft.step = _step(fields, cast(Kind, kind), draft.step.key)
         _check_kind(fields, draft, reading)
@@ -180,7 +176,7 @@ def _draft(raw: dict[str, Any], path: str, reading: Reading) -> Draft:
 
 def _kind(fields: Fields) -> str:
     """The kind, "" if it is none; the tool ``wait`` is the kind wait."""
-    kind = fields.choice("kind", _KINDS, "") if fields.given("kind") else "tool"
+    kind = fields.choice("kind", _FIELDS, "") if fields.given("kind") else "tool"
     return "wait" if kind == "tool" and fields.raw.get("tool") == "wait" else kind
 
 
@@ -199,7 +195,7 @@ def _step(fields: Fields, kind: Kind, key: str) -> PlanStep:
         tool=fields.text("tool", max_chars=100) if kind == "tool" else "",
         arguments=fields.object("arguments") if kind != "answer" else {},
         objective=fields.text("objective", max_chars=MAX_OBJECTIVE_CHARS)
-        if kind in ("answer", "ask", "delegate")
+        if kind in ("answer", "ask", "delegate", "act")
         else "",
         title=fields.text("title", max_chars=MAX_TITLE_CHARS),
         timeout_s=fields.seconds("timeout_s", most=MAX_TIMEOUT_S),
@@ -222,6 +218,8 @@ def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
     elif step.kind == "delegate":
         check_delegate(fields, step.arguments)
         _check_childs_plan(fields, step, reading)
+    elif step.kind == "act":
+        check_act(fields, step.arguments, reading.tools)
     elif step.kind == "tool":
         _check_tool(fields, step, reading)
     if step.approval and step.kind != "tool":
@@ -231,7 +229,7 @@ def _check_kind(fields: Fields, draft: Draft, reading: Reading) -> None:
 
 def _templates(step: PlanStep) -> dict[str, Any]:
     """The arguments in which references are this plan's."""
-    named = {"ask": ("question",), "delegate": plan_delegate.TEMPLATES}.get(step.kind)
+    named = {"ask": ("question",), "delegate": plan_delegate.TEMPLATES, "act": ()}.get(step.kind)
     return step.arguments if named is None else {name: step.arguments.get(name) for name in named}
 
 

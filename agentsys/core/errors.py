@@ -195,6 +195,12 @@ class EffectRecorded(AgentSysError):
     code, http_status = "effect_recorded", 409
 
 
+class CallsInvalid(AgentSysError):
+    """A model asked for calls that cannot be made, and did not mend them; ``errors`` lists every fault."""
+
+    code, http_status = "calls_invalid", 422
+
+
 class OutputInvalid(AgentSysError):
     """The result does not match the output schema."""
 

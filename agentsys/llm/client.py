@@ -7,6 +7,7 @@ process that only names a model never pays for them.
 
 import json
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from decimal import Decimal
 from typing import Any, Protocol, cast
 
@@ -80,7 +81,8 @@ def estimate(model: str, request: ModelRequest, *, max_output_tokens: int) -> Ca
 def _size_bytes(request: ModelRequest) -> int:
     """Of all that the provider reads."""
     tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if request.purpose == "act"]
-    read = [request.system, request.prompt, request.output_schema, tools]
+    turns = [asdict(turn) for turn in request.turns]
+    read = [request.system, request.prompt, request.output_schema, tools, turns, request.note]
     return len(json.dumps(read, ensure_ascii=False).encode(errors="replace"))
 
 

@@ -4,7 +4,6 @@ Imported by a dotted name and in workers only (``llm.client.load``).  The librar
 twice unseen; they are built with no retries, so that every attempt is one the engine counted.
 """
 
-import json
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -16,7 +15,7 @@ from django.conf import settings
 from genai_prices import calc_price
 from openai import AsyncOpenAI
 from pydantic_ai import direct, exceptions, messages
-from pydantic_ai.models import Model, ModelRequestParameters
+from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.ollama import OllamaModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
@@ -24,15 +23,13 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
-from pydantic_ai.tools import ToolDefinition
 from pydantic_ai.usage import RequestUsage
 
 from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
+from agentsys.llm import wire
 from agentsys.llm.pieces import Pieces
-from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
+from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 
-#: The tool through which a model hands in structured output; every provider can call tools.
-SUBMIT = "submit"
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 #: Failures after which the same request may succeed later.
 PASSING = (
@@ -61,15 +58,15 @@ async def ask(
         raise _unavailable(prefix, name, error) from error
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
         raise _failed(prefix, name, error) from error
-    return ModelResponse(_output(request, response), _usage(prefix, name, response), f"{prefix}:{name}")
+    return ModelResponse(wire.output_of(request, response), _usage(prefix, name, response), f"{prefix}:{name}")
 
 
 async def _request(
     model: Model[Any], request: ModelRequest, timeout_s: float, told: Callable[[str], None] | None
 ) -> messages.ModelResponse:
-    asked = [messages.ModelRequest.user_text_prompt(request.prompt, instructions=request.system)]
+    asked = wire.messages_of(request)
     limits = _settings(request, timeout_s)
-    parameters = _parameters(request)
+    parameters = wire.parameters_of(request)
     if told is None or request.purpose == "act" or request.output_schema is not None:  # nothing a person would read
         return await direct.model_request(model, asked, model_settings=limits, model_request_parameters=parameters)
     pieces = Pieces(told)
@@ -143,76 +140,6 @@ def _cached_model(prefix: str, name: str, url: str | None, key: str, _pid: int) 
         return OllamaModel(name, provider=OllamaProvider(openai_client=client))
     provider = OpenAIProvider(openai_client=client)
     return (OpenAIChatModel if prefix == "openai-chat" else OpenAIResponsesModel)(name, provider=provider)
-
-
-def _parameters(request: ModelRequest) -> ModelRequestParameters:
-    if request.purpose == "act":
-        return ModelRequestParameters(function_tools=[_definition(tool) for tool in request.tools])
-    if request.output_schema is None:
-        return ModelRequestParameters()
-    submit = ToolDefinition(
-        name=SUBMIT,
-        description="Hand in the final result.",
-        parameters_json_schema=_object_schema(request.output_schema),
-        strict=False,
-        kind="output",
-    )
-    return ModelRequestParameters(output_mode="tool", output_tools=[submit], allow_text_output=False)
-
-
-def _definition(tool: ToolDef) -> ToolDefinition:
-    return ToolDefinition(
-        name=_wire_name(tool.name),
-        description=tool.description,
-        parameters_json_schema=tool.parameters,
-        strict=False,
-    )
-
-
-def _wire_name(name: str) -> str:
-    """Providers allow letters, digits, ``_`` and ``-`` in a tool's name."""
-    return name.replace(".", "__")
-
-
-def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
-    """A tool's parameters are an object; anything else travels as its one property ``value``."""
-    if schema.get("type") == "object":
-        return schema
-    return {"type": "object", "properties": {"value": schema}, "required": ["value"]}
-
-
-def _output(request: ModelRequest, response: messages.ModelResponse) -> Any:
-    calls = [part for part in response.parts if isinstance(part, messages.ToolCallPart)]
-    text = "".join(part.content for part in response.parts if isinstance(part, messages.TextPart))
-    if request.purpose == "act":
-        return _act_output(request, calls, text)
-    if request.output_schema is None:
-        return text
-    value = _arguments(calls[0]) if calls else _json_or_text(text)
-    wrapped = _object_schema(request.output_schema) is not request.output_schema
-    return value["value"] if wrapped and isinstance(value, dict) and "value" in value else value
-
-
-def _act_output(request: ModelRequest, calls: list[messages.ToolCallPart], text: str) -> dict[str, Any]:
-    if not calls:
-        return {"result": text}
-    names = {_wire_name(tool.name): tool.name for tool in request.tools}
-    return {"tool": names.get(calls[0].tool_name, calls[0].tool_name), "arguments": _arguments(calls[0])}
-
-
-def _arguments(call: messages.ToolCallPart) -> Any:
-    """The call's arguments; text that is not JSON stays text, for the caller to refuse with its faults."""
-    return _json_or_text(call.args) if isinstance(call.args, str) else (call.args or {})
-
-
-def _json_or_text(text: str) -> Any:
-    body = text.strip()
-    if body.startswith("```") and body.endswith("```"):
-        body = body[3:-3].removeprefix("json")
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _usage(prefix: str, name: str, response: messages.ModelResponse) -> Usage:

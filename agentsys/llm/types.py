@@ -32,13 +32,32 @@ class ToolDef:
 
 
 @dataclass(frozen=True, slots=True)
+class Called:
+    """A call that a model has asked for, and what came of it: text as it is, else JSON, cut where it is long."""
+
+    id: str
+    tool: str
+    arguments: dict[str, Any]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn of a model that acts: what it said, and what it called, all at once."""
+
+    calls: tuple[Called, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRequest:
     """One question to a model.
 
     ``system`` and ``prompt`` are what a language model reads.  ``context`` holds the same facts as data,
     for the offline model; see ``offline.respond`` for the keys that each purpose reads.
     ``output_schema`` asks for JSON of that shape; without it the output is text.  ``max_output_tokens`` is what the
-    provider may write at most; None: as much as it likes.
+    provider may write at most; None: as much as it likes.  ``turns`` are those that a model that acts has taken,
+    and ``note`` is what it is told after them.
     """
 
     purpose: Purpose
@@ -48,6 +67,8 @@ class ModelRequest:
     output_schema: dict[str, Any] | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     max_output_tokens: int | None = None
+    turns: tuple[Turn, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,7 @@ class ModelResponse:
     """A model's answer.
 
     ``output`` by purpose: ``plan`` a plan (CONTRACT.md's grammar), ``act`` either
-    ``{"tool": name, "arguments": {…}}`` or ``{"result": …}``, ``answer`` any JSON.
+    ``{"calls": [{"tool": name, "arguments": {…}}, …], "text": …}`` or ``{"result": …}``, ``answer`` any JSON.
     """
 
     output: Any

@@ -13,9 +13,9 @@ from agentsys.core.errors import AgentSysError, GoalNotPlannable, LeaseLost, Loo
 from . import dispatch, handlers, leases
 from .delegation import Delegated
 from .leases import Held
-from .store import children, decisions, expansion, moves, verdicts
+from .store import acting, children, decisions, expansion, moves, verdicts
 from .store.claims import Claim, Result
-from .store.create import steps_of
+from .store.create import calls_of, steps_of
 from .store.decisions import Question
 from .verifying import Verified
 
@@ -24,7 +24,7 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 100
 _TASKS = {"tool": "execute", "wait": "system", "ask": "system", "delegate": "system"}
 #: What a handler gives that is no result.
-_Moves = handlers.Expand | handlers.Paid | handlers.Sleep | Question | Verified | Delegated
+_Moves = handlers.Expand | handlers.Acting | handlers.Paid | handlers.Sleep | Question | Verified | Delegated
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,10 @@ def _moved(held: Held, outcome: _Moves) -> Sequence[str]:
     claim = held.claim
     if isinstance(outcome, handlers.Expand):
         return expansion.expand(claim, outcome.result, steps_of(outcome.plan, outcome.tools), held.spending)
+    if isinstance(outcome, handlers.Acting):
+        decided = outcome.calls
+        steps = calls_of(decided.steps, outcome.tools, caller=claim.key, turn=outcome.turn, said=decided.said)
+        return acting.call(claim, outcome.result, steps, held.spending)
     if isinstance(outcome, handlers.Paid):
         return expansion.succeed(claim, outcome.result, held.spending)
     if isinstance(outcome, Question):
@@ -162,6 +166,8 @@ def _short(outcome: _Moves) -> str:
         return f"asks a person for {outcome.kind}"
     if isinstance(outcome, Delegated):
         return "waits for its child"
+    if isinstance(outcome, handlers.Acting):
+        return f"calls {', '.join(step.tool or step.kind for step in outcome.calls.steps)}"
     return _SHORT.repr(outcome.result.output)
 
 

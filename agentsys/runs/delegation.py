@@ -28,7 +28,7 @@ from .states import RunStatus, StepKind
 from .store import derive, families, reservations
 from .store.change import jsonb
 from .store.claims import Claim
-from .store.create import NewSteps, planning_step, steps_of
+from .store.create import NewSteps, acting_step, planning_step, steps_of
 from .store.derive import Derived
 from .store.sql import SQL
 from .submission import Submission
@@ -102,7 +102,7 @@ def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
         return steps_of(parse_plan(request.plan, tools=tools, max_steps=max_steps(version.limits)), tools)
     if version.mode == Mode.FIXED:
         raise PlanInvalid("This agent runs only fixed plans; delegate a plan to it.", errors=[])
-    return planning_step()
+    return acting_step(version.output_schema) if version.mode == Mode.REACT else planning_step()
 
 
 def _values(parent: Run, version: AgentVersion, request: Submission) -> dict[str, Any]:

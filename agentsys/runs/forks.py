@@ -101,7 +101,7 @@ def _derived(run: Run, request: Fork, steps: Sequence[db.Row]) -> Derived:
         step | {"effect": _effect(step, replayed=request.effects == RECORDED and step["key"] in redo & done)}
         for step in steps
     ]
-    return derive.derive(run.pk, steps, redo=redo)
+    return derive.derive(run.pk, derive.without_calls(steps, redo, from_step=request.from_step), redo=redo)
 
 
 def downstream(steps: Sequence[db.Row], key: str) -> set[str]:
@@ -136,6 +136,8 @@ def _override_faults(arguments: Mapping[str, Any], by_key: Mapping[str, db.Row],
         where = f"arguments.{key[:64]}"
         if key not in by_key:
             faults.append(fault(where, "unknown_step", "The run has no such step."))
+        elif by_key[key]["caller"]:
+            faults.append(fault(where, "field_not_allowed", "Its arguments are its caller's; fork from that."))
         elif key not in redo:
             message = "This step is not done again by a fork from there; fork from it, or from a step before it."
             faults.append(fault(where, "step_kept", message))
@@ -148,7 +150,7 @@ def _override_faults(arguments: Mapping[str, Any], by_key: Mapping[str, db.Row],
 
 def _overridden(run: Run, steps: Sequence[db.Row], arguments: Mapping[str, Any]) -> tuple[list[db.Row], list[Fault]]:
     """The steps with their new arguments and what these depend on; or what is wrong with them, as in a plan."""
-    planned = [step for step in steps if step["kind"] != StepKind.PLAN]
+    planned = [step for step in steps if step["kind"] != StepKind.PLAN and not step["caller"]]
     raw = [as_planned(step) | {"arguments": arguments.get(step["key"], step["arguments"])} for step in planned]
     try:
         plan = parse_plan({"steps": raw}, tools=allowed_tools(run.agent_version), max_steps=len(raw))

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.conf import settings
 
-from agentsys.agents import answer, planner
+from agentsys.agents import acting, answer, planner
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.agents.plan_types import Plan
 from agentsys.core import db
@@ -21,7 +21,7 @@ from agentsys.tools import registry, runner
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import ToolSpec
 
-from . import asking, delegation, dispatch, files, loops, planned, recorded, verifying
+from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, verifying
 from .delegation import Delegated
 from .leases import Held
 from .metering import Meter
@@ -43,6 +43,16 @@ class Expand:
     result: Result
     plan: Plan
     tools: Mapping[str, ToolSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """The step waits for calls, its ``turn``-th ones."""
+
+    result: Result
+    calls: acting.Calls
+    tools: Mapping[str, ToolSpec]
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class Waiting:
         return Result(self.call.result())
 
 
-Outcome = Result | Waiting | Expand | Paid | Sleep | Question | Verified | Delegated
+Outcome = Result | Waiting | Expand | Acting | Paid | Sleep | Question | Verified | Delegated
 
 
 def tool(held: Held) -> Outcome:
@@ -120,6 +130,7 @@ def _context(held: Held, ensure_lease: Callable[[], None]) -> ToolContext:
         deadline_at=held.deadline_at,
         ensure_lease=ensure_lease,
         cancelled=held.cancelled,
+        output_of=acted.reader(claim.run_id),
     )
 
 
@@ -188,6 +199,26 @@ def answering(held: Held) -> Outcome:
     return Paid(result) if meter.holds else result
 
 
+def act(held: Held) -> Outcome:
+    """Have the model take a turn: its calls become steps that this one waits for, or it is done."""
+    claim = held.claim
+    run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
+    task = acted.task(claim, run, _arguments(claim))
+    db.release()
+    meter = Meter(held)
+    decided, usage = acting.decide(
+        task,
+        model=model_of(run),
+        timeout_s=settings.MODEL_TIMEOUT_S,
+        check=acted.checked(run.pk),
+        ask=meter.ask,
+    )
+    if isinstance(decided, acting.Calls):
+        return Acting(Result(None, usage), decided, task.tools, task.history.turns + 1)
+    result = Result(clean(decided.output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
+    return Paid(result) if meter.holds else result
+
+
 def _shown(claim: Claim) -> Callable[[str], None]:
     """Shows those who follow the run what the model writes, piece by piece."""
     numbers = count()
@@ -239,6 +270,7 @@ def _moment(text: Any) -> datetime:
 HANDLERS: dict[str, Callable[[Held], Outcome]] = {
     "tool": tool,
     "plan": plan,
+    "act": act,
     "answer": answering,
     "wait": wait,
     "ask": ask,

@@ -13,7 +13,7 @@ from agentsys.core.sanitize import clean
 from agentsys.tools.registry import ToolSpec
 
 from .pinned import allowed_tools, max_steps, tighter
-from .store.create import NewRun, NewSteps, planning_step, steps_of
+from .store.create import NewRun, NewSteps, acting_step, planning_step, steps_of
 from .store.sql import SQL
 from .submission import Submission
 
@@ -87,6 +87,8 @@ def _first_steps(request: Submission, version: AgentVersion) -> NewSteps:
     if version.mode == Mode.FIXED:
         fault = {"path": "plan", "code": "missing", "message": f"The agent {request.agent!r} runs only fixed plans."}
         raise PlanInvalid("This agent needs a plan.", errors=[fault])
+    if version.mode == Mode.REACT:
+        return acting_step(version.output_schema if request.output_schema is None else request.output_schema)
     return planning_step()
 
 

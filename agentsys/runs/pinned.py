@@ -35,6 +35,11 @@ def max_fan_out(version: AgentVersion) -> int:
     return int(version.planning.get("max_fan_out", settings.PLAN_MAX_FAN_OUT))
 
 
+def max_turns(version: AgentVersion) -> int:
+    """How many times a step that acts may call."""
+    return int(version.planning.get("max_turns", settings.ACT_MAX_TURNS))
+
+
 def tighter(agents: Mapping[str, float], asked: Mapping[str, float]) -> dict[str, float]:
     """A submission may narrow its agent's limits, and never widen them."""
     return {**asked, **{name: min(most, asked.get(name, most)) for name, most in agents.items()}}

@@ -22,6 +22,7 @@ _MORE_FIELDS: Mapping[str, tuple[str, ...]] = {
     "ask": ("objective", "expires_s"),
     "answer": ("objective",),
     "delegate": ("objective",),
+    "act": ("objective",),
 }
 
 

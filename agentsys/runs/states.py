@@ -92,9 +92,9 @@ STEP_MOVES: dict[str, frozenset[str]] = {
     "blocked": frozenset({"queued", "ready", "running", "skipped", "cancelled"}),
     "queued": frozenset({"blocked", "ready", "running", "skipped", "cancelled"}),
     "ready": frozenset({"blocked", "queued", "running", "skipped", "cancelled"}),
-    "running": frozenset({"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready"}),
+    "running": frozenset({"succeeded", "failed", "sleeping", "waiting", "cancelled", "queued", "ready", "blocked"}),
     "sleeping": frozenset({"blocked", "queued", "ready", "cancelled", "failed"}),
-    "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled"}),
+    "waiting": frozenset({"queued", "ready", "succeeded", "failed", "cancelled", "blocked"}),
 }
 _STOPS = frozenset({"cancelling", "cancelled", "failed"})
 RUN_MOVES: dict[str, frozenset[str]] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from typing_extensions import TypedDict
 
@@ -43,6 +43,10 @@ def _always_held() -> None:
     """The default of a context without a lease."""
 
 
+def _no_outputs(step: str) -> Any:
+    raise ToolFailed(f"There is no step {step!r} whose output could be read.", step=step)
+
+
 def _no_secrets(name: str) -> str:
     raise ToolFailed(f"There is no secret named {name!r} for this run.", secret=name)
 
@@ -53,7 +57,8 @@ class ToolContext:
 
     ``idempotency_key`` is the same in all attempts of a step: send it with every effect.
     ``ensure_lease()`` raises LeaseLost when another worker owns the step: call it right before an
-    effect that comes late in a long tool.  ``cancelled`` turns true when the run is to stop.
+    effect that comes late in a long tool.  ``output_of(key)`` is the output of another step of the run, which raises
+    ToolFailed if it has none.  ``cancelled`` turns true when the run is to stop.
     """
 
     run_id: str
@@ -63,4 +68,5 @@ class ToolContext:
     deadline_at: float  # time.monotonic() seconds; math.inf: the tool's own time-out holds
     ensure_lease: Callable[[], None] = _always_held
     secret: Callable[[str], str] = _no_secrets
+    output_of: Callable[[str], Any] = _no_outputs
     cancelled: bool = False

@@ -40,6 +40,7 @@ _BUILTIN = tuple(
         "html",
         "http",
         "language",
+        "observation",
         "sandbox",
         "search",
         "text",

@@ -51,7 +51,27 @@ def ask(**arguments):
         ({"steps": [ask(question="?", schema={"x": "y" * 100_000})]}, ("steps[0].arguments.schema", "argument_value")),
         ({"steps": [ask(question="?") | {"tool": "time.now"}]}, ("steps[0].tool", "field_not_allowed")),
         ({"steps": [ask(question="?") | {"approval": True}]}, ("steps[0].approval", "field_not_allowed")),
-        ({"steps": [{"key": "a", "kind": "act", "objective": "x"}]}, ("steps[0].kind", "kind_unavailable")),
+        ({"steps": [{"key": "a", "kind": "act"}]}, ("steps[0].objective", "missing")),
+        (
+            {"steps": [{"key": "a", "kind": "act", "objective": "x", "tool": "time.now"}]},
+            ("steps[0].tool", "field_not_allowed"),
+        ),
+        (
+            {"steps": [{"key": "a", "kind": "act", "objective": "x", "arguments": {"n": 1}}]},
+            ("steps[0].arguments.n", "argument_unknown"),
+        ),
+        (
+            {"steps": [{"key": "a", "kind": "act", "objective": "x", "arguments": {"tools": "all"}}]},
+            ("steps[0].arguments.tools", "argument_type"),
+        ),
+        (
+            {"steps": [{"key": "a", "kind": "act", "objective": "x", "arguments": {"tools": ["no"]}}]},
+            ("steps[0].arguments.tools[0]", "unknown_tool"),
+        ),
+        (
+            {"steps": [{"key": "a", "kind": "act", "objective": "x", "arguments": {"schema": {"type": "no"}}}]},
+            ("steps[0].arguments.schema.type", "argument_value"),
+        ),
         ({"steps": [{"key": "a", "kind": "delegate"}]}, ("steps[0].arguments", "argument_missing")),
         ({"steps": [step(aruments={})]}, ("steps[0].aruments", "unknown_field")),
         ({"steps": [step(objective="x")]}, ("steps[0].objective", "field_not_allowed")),
@@ -157,7 +177,7 @@ def test_all_faults_are_reported_at_once():
             ("steps[1].arguments.expresion", "argument_unknown"),
             ("steps[2].colour", "unknown_field"),
             ("steps[3].key", "bad_key"),
-            ("steps[3].kind", "kind_unavailable"),
+            ("steps[3].objective", "missing"),
             ("steps[4]", "type"),
             ("answer", "reference_syntax"),
             ("answer", "unknown_reference"),

@@ -95,7 +95,6 @@ def test_a_wrong_change_changes_nothing(author: Any, clerk: str, problem: Any, b
         ({"slug": "no spaces"}, [("slug", "type")]),
         ({"slug": None}, [("slug", "type")]),
         ({"mode": "dream"}, [("mode", "bad_value")]),
-        ({"mode": "react"}, [("mode", "mode_unavailable")]),
         ({"model": "gpt"}, [("model", "bad_value")]),
         ({"tools": "text.count"}, [("tools", "type")]),
         ({"tools": ["text.cuont", "time.now", "time.now"]}, [("tools[0]", "unknown_tool"), ("tools[2]", "duplicate")]),

@@ -73,7 +73,7 @@ def test_one_goes_back_to_an_earlier_version(staff, agent):
     "wrong",
     [
         {"tools": ["no.such"]},
-        {"mode": "react"},
+        {"mode": "dream"},
         {"limits": '{"steps": 0}'},
         {"limits": '{"wings": 2}'},
         {"limits": "[1]"},

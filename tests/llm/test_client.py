@@ -92,7 +92,8 @@ def test_arguments_that_are_no_json_come_back_as_text_to_be_refused(server: Mode
 
 def test_to_act_is_to_call_a_tool_by_its_own_name(server: ModelServer) -> None:
     server.script = [model_server.call("http__get", {"url": "http://x"})]
-    assert ask(purpose="act", tools=(FETCH,)).output == {"tool": "http.get", "arguments": {"url": "http://x"}}
+    asked = {"tool": "http.get", "arguments": {"url": "http://x"}}
+    assert ask(purpose="act", tools=(FETCH,)).output == {"calls": [asked], "text": ""}
     assert server.requests[0]["tools"][0]["function"]["name"] == "http__get"
 
 

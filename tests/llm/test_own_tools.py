@@ -178,7 +178,10 @@ def test_a_tie_is_refused_by_both_names(tools: list[ToolSpec]) -> None:
 
 
 def test_an_objective_is_one_tool_call(tools: list[ToolSpec]) -> None:
-    assert offline.ask("act", tools, objective="Shout 'a'") == {"tool": "own.shout", "arguments": {"text": "a"}}
+    assert offline.ask("act", tools, objective="Shout 'a'") == {
+        "calls": [{"tool": "own.shout", "arguments": {"text": "a"}}],
+        "text": "",
+    }
     with pytest.raises(GoalNotPlannable, match="2 steps"):
         offline.ask("act", tools, objective="Read a.txt and shout it")
 

@@ -27,7 +27,7 @@ def parsed(kind):
 def test_every_kind_that_a_plan_may_have_has_a_handler():
     let_through = {parsed(kind) for kind in StepKind} - {None}
 
-    assert let_through == {"tool", "wait", "answer", "ask", "delegate"}
+    assert let_through == {"tool", "wait", "answer", "ask", "delegate", "act"}
     assert let_through <= HANDLERS.keys()
 
 

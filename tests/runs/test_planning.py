@@ -16,7 +16,6 @@ from agentsys.llm.types import Usage
 from agentsys.runs import handlers, services
 from agentsys.runs.store import moves
 from agentsys.runs.store.claims import claim
-from tests.support.rows import photograph
 from tests.support.worker import events, statuses
 
 USAGE = Usage(input_tokens=11, output_tokens=7, cost_usd=Decimal("0.25"), model_calls=1)
@@ -136,21 +135,6 @@ def test_a_planner_that_dies_plans_again_and_only_one_plan_counts(submit, worker
     worker.finish(run)
 
     assert (run.status, len(statuses(run)), run.model_calls) == ("succeeded", 3, 1)
-
-
-def test_kinds_that_nothing_can_do_yet_are_refused_and_not_started(submit, worker, planner):
-    act = {"key": "a", "kind": "act", "objective": "find out"}
-    before = photograph()
-    with pytest.raises(PlanInvalid) as caught:
-        submit([{"key": "z", "tool": "test.echo"}, act])
-    assert [(fault["path"], fault["code"]) for fault in caught.value.data["errors"]] == [
-        ("steps[1].kind", "kind_unavailable")
-    ]
-    assert photograph() == before
-
-    planner({"steps": [act]})
-    run = worker.finish(submit(goal="do"))
-    assert (run.status, run.reason, run.error["code"]) == ("failed", "plan", "plan_invalid")
 
 
 def test_a_goal_in_words_is_planned_and_done_by_the_built_in_planner(submit, worker):

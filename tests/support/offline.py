@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agentsys.agents import references
-from agentsys.agents.planner import _tool
+from agentsys.agents.planner import tool_of
 from agentsys.agents.plans import Plan, parse_plan
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, Purpose
@@ -20,7 +20,7 @@ def built_in() -> list[ToolSpec]:
 
 def ask(purpose: Purpose, tools: Iterable[ToolSpec] | None = None, **known: Any) -> Any:
     specs = built_in() if tools is None else tools
-    request = ModelRequest(purpose, "", "", tuple(map(_tool, specs)), context=known)
+    request = ModelRequest(purpose, "", "", tuple(map(tool_of, specs)), context=known)
     return client.complete("offline", request, timeout_s=10).output
 
 

@@ -6,12 +6,13 @@ A goal is split into clauses (``clauses``).  Each goes to the tool whose own wor
 tool, an argument without a value, a literal or a word without a place, and a tie are refused by name.
 """
 
+import json
 from typing import Any
 
 from agentsys.core.errors import GoalNotPlannable
 from agentsys.llm.offline import anew
 from agentsys.llm.offline.planner import Planner
-from agentsys.llm.types import ModelRequest, ModelResponse, Usage
+from agentsys.llm.types import Called, ModelRequest, ModelResponse, Usage
 
 MODEL = "offline"
 
@@ -51,12 +52,23 @@ def _plan(request: ModelRequest) -> dict[str, Any]:
 
 
 def _act(request: ModelRequest) -> dict[str, Any]:
+    """An objective is one call, and what that gave is the result."""
+    if request.turns:
+        return {"result": _observed(request.turns[-1].calls[-1])}
     steps = _plan(request)["steps"]
     if len(steps) != 1:
         objective = str(request.context.get("objective", ""))[:300]
         reason = f"it takes {len(steps)} steps, and an objective is one tool call"
         raise GoalNotPlannable(f'Cannot do "{objective}" at once: {reason}.', clause=objective, reason=reason)
-    return {"tool": steps[0]["tool"], "arguments": steps[0]["arguments"]}
+    return {"calls": [{"tool": steps[0]["tool"], "arguments": steps[0]["arguments"]}], "text": ""}
+
+
+def _observed(call: Called) -> Any:
+    """The output of a call; one that is too long to be shown is only begun, and stays text."""
+    try:
+        return json.loads(call.output)
+    except ValueError:
+        return call.output
 
 
 def _answer(request: ModelRequest) -> Any:

@@ -22,7 +22,8 @@ class Step(models.Model):
     title = models.CharField(max_length=200, blank=True)
     objective = models.TextField(blank=True)
     arguments = StoredJSON(null=True)  # with references, as planned
-    depends_on = ArrayField(models.CharField(max_length=64), default=list)
+    depends_on = ArrayField(models.CharField(), default=list)
+    caller = models.CharField(max_length=72, blank=True, default="", db_default="")  # the acting step's key
     lane = models.CharField(max_length=10, choices=Lane)
     effect = models.CharField(max_length=10, default="pure")
     on_error = models.CharField(max_length=8, default="fail")

@@ -77,13 +77,14 @@ WITH given AS MATERIALIZED (
            fair_key = coalesce(pick.key, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint) - ends.priority * 30000000,
            ready_at = CASE WHEN c.deps_left = ends.parents AND (pick.token IS NOT NULL OR pick.key IS NOT NULL)
                            THEN clock_timestamp() END,
-           attempt = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN 1 ELSE 0 END,
+           attempt = c.attempt + (c.deps_left = ends.parents AND pick.token IS NOT NULL)::int,
            claim_token = CASE WHEN c.deps_left = ends.parents THEN pick.token END,
            lease_owner = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN %(owner)s ELSE '' END,
            lease_expires_at = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL
                                    THEN clock_timestamp() + make_interval(secs => %(lease_s)s) END,
            claimed_at = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN clock_timestamp() END,
-           started_at = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL THEN clock_timestamp() END
+           started_at = CASE WHEN c.deps_left = ends.parents AND pick.token IS NOT NULL
+                             THEN coalesce(c.started_at, clock_timestamp()) ELSE c.started_at END
       FROM ends LEFT JOIN pick ON pick.id = ends.child_id
      WHERE c.id = ends.child_id AND c.id = ANY (ARRAY(SELECT child_id FROM ends)) AND c.status = 'blocked'
     RETURNING c.status, c.held, c.id, c.workspace_id, c.run_id, c.key, c.kind, c.tool, c.objective, c.arguments, c.depends_on,
@@ -194,7 +195,7 @@ SELECT s.status, s.claim_token = %(token)s::uuid AS ours, r.open_steps, r.plan_v
 SELECT r.id, r.open_steps, r.plan_version, r.answer, r.output_schema, runs_value(r.workspace_id, r.input) AS input, r.goal, r.status, o.outputs
   FROM runs_run r CROSS JOIN LATERAL (
        SELECT coalesce(jsonb_object_agg(s.key, runs_value(s.workspace_id, s.output)), '{}') AS outputs FROM runs_step s
-        WHERE s.run_id = r.id AND s.kind <> 'plan' AND s.reason <> 'superseded'
+        WHERE s.run_id = r.id AND s.kind <> 'plan' AND s.reason <> 'superseded' AND s.caller = ''
           AND CASE WHEN r.answer IS NULL THEN NOT EXISTS (SELECT 1 FROM runs_stepedge e WHERE e.parent_id = s.id)
                    ELSE r.answer -> 'keys' ? s.key END) o
  WHERE r.id = ANY(%(run_ids)s::uuid[]);

@@ -54,7 +54,7 @@ SELECT 1 AS found FROM runs_step WHERE run_id = %(run_id)s AND status = 'sleepin
 -- name: origin_steps
 -- The steps of a run that another one is made from, and what the run says of its plan, in one snapshot.  Outputs are
 -- copied where they are.  What a new plan has replaced is no part of it, nor is planning anew that came to nothing.
-SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, runs_value(s.workspace_id, s.arguments) AS arguments, s.depends_on, s.lane, s.effect, s.on_error,
+SELECT s.id, s.key, s.kind, s.tool, s.title, s.objective, runs_value(s.workspace_id, s.arguments) AS arguments, s.depends_on, s.caller, s.lane, s.effect, s.on_error,
        s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.error ->> 'code' AS error_code,
        s.finished_at, s.effect_started_at IS NOT NULL AS begun, r.answer AS run_answer
   FROM runs_step s JOIN runs_run r ON r.id = s.run_id
@@ -84,17 +84,17 @@ WITH run AS (
 ), step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        held, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
+        held, caller, attempt, failures, crashes, lease_owner, created_at, ready_at, output, error, effect_started_at,
         started_at, finished_at)
     SELECT run.workspace_id, run.id, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, s.plan_version, s.timeout_s, s.max_attempts, s.status, s.reason,
         s.deps_left, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - run.priority * 30000000,
-        coalesce(s.held, ''), 0, 0, 0, '', clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
+        coalesce(s.held, ''), coalesce(s.caller, ''), 0, 0, 0, '', clock_timestamp(), NULL, o.output, o.error, o.effect_started_at, o.started_at,
         CASE WHEN s.reason = 'recorded' THEN o.finished_at END
       FROM run CROSS JOIN jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text,
         objective text, arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text,
         approval boolean, expires_s float8, plan_version int, timeout_s float8, max_attempts int, deps_left int, status text, reason text,
-        held text, origin bigint)
+        held text, caller text, origin bigint)
       LEFT JOIN runs_step o ON o.id = s.origin
      ORDER BY s.n
     RETURNING id, key, run_id, workspace_id

@@ -234,17 +234,17 @@ SELECT run.id, run.status, run.reason, run.deadline_at, run.created_at,
 WITH step AS (
     INSERT INTO runs_step (workspace_id, run_id, key, kind, tool, title, objective, arguments, depends_on, lane, effect,
         on_error, if_failed, approval, expires_s, plan_version, timeout_s, max_attempts, status, reason, deps_left, fair_key,
-        held, available_at, attempt, failures, crashes, lease_owner, created_at)
+        held, caller, available_at, attempt, failures, crashes, lease_owner, created_at)
     SELECT %(workspace_id)s, %(run_id)s, s.key, s.kind, s.tool, s.title, s.objective, s.arguments, s.depends_on, s.lane,
         s.effect, s.on_error, s.if_failed, s.approval, s.expires_s, %(plan_version)s, s.timeout_s, s.max_attempts,
         CASE WHEN s.deps_left > 0 THEN 'blocked' WHEN t.not_before IS NOT NULL THEN 'sleeping' ELSE 'queued' END,
         CASE WHEN s.deps_left = 0 AND t.not_before IS NOT NULL THEN 'start_at' ELSE '' END, s.deps_left,
         (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000,
-        CASE WHEN s.deps_left > 0 OR t.not_before IS NOT NULL THEN '' ELSE %(held)s END,
+        CASE WHEN s.deps_left > 0 OR t.not_before IS NOT NULL THEN '' ELSE %(held)s END, coalesce(s.caller, ''),
         CASE WHEN s.deps_left = 0 THEN t.not_before END, 0, 0, 0, '', clock_timestamp()
       FROM jsonb_to_recordset(%(steps)s::jsonb) AS s(n int, key text, kind text, tool text, title text, objective text,
         arguments jsonb, depends_on varchar[], lane text, effect text, on_error text, if_failed text, approval boolean,
-        expires_s float8, timeout_s float8, max_attempts int, deps_left int),
+        expires_s float8, timeout_s float8, max_attempts int, deps_left int, caller text),
            (SELECT CASE WHEN %(not_before)s::timestamptz > statement_timestamp() THEN %(not_before)s::timestamptz END
                 AS not_before) t
      ORDER BY s.n

@@ -9,10 +9,11 @@ SELECT mode, planning FROM agents_agentversion WHERE id = %(version_id)s;
 
 -- name: hold_for_plan
 -- Whatever has not started -> blocked behind a planning step, as one parent more; in id order under the run's lock.
+-- The calls of a step that acts are a part of it, and it has started.
 -- Sleepers of this kind wait for the run's start: the planning step does, in their place.
 WITH open AS (
     SELECT id, workspace_id, run_id, status FROM runs_step
-     WHERE run_id = %(run_id)s AND kind <> 'plan' AND attempt = 0
+     WHERE run_id = %(run_id)s AND kind <> 'plan' AND attempt = 0 AND caller = ''
        AND status IN ('blocked', 'queued', 'ready', 'sleeping')
      ORDER BY id FOR NO KEY UPDATE
 ), edge AS (
@@ -73,7 +74,7 @@ SELECT 1 AS found FROM runs_message WHERE run_id = %(run_id)s AND replan AND rea
 SELECT key, kind, tool, title, objective, runs_value(workspace_id, arguments) AS arguments, depends_on, on_error,
        if_failed, approval, expires_s, timeout_s, max_attempts, status, reason, attempt, error,
        left(runs_value(workspace_id, output)::text, %(most)s) AS output
-  FROM runs_step WHERE run_id = %(run_id)s AND kind <> 'plan' ORDER BY id;
+  FROM runs_step WHERE run_id = %(run_id)s AND kind <> 'plan' AND caller = '' ORDER BY id;
 
 -- name: calls_of_tool
 -- The last calls of a tool in a run that have ended, the newest first, since a person last wanted another plan; ending

@@ -16,7 +16,7 @@ from agentsys.core import db
 from agentsys.core.errors import BudgetExhausted, InvalidInput, InvalidTransition
 
 from ..states import RUN_FINAL, RunStatus, StepStatus
-from . import replan
+from . import acting, replan
 from .change import Change, locked
 from .create import NewSteps
 from .reservations import KINDS, amount_of
@@ -132,6 +132,8 @@ def _fund(change: Change, step_id: int) -> bool:
 
 def _insert_kept(change: Change, row: db.Row) -> bool:
     kept = row["kept"]
+    if "calls" in kept:
+        return _call_kept(change, row)
     steps = NewSteps(kept["rows"], kept["answer"])
     try:
         change.charge_steps(len(steps.rows), instead_of=lambda: replan.replaced(change, kept["known"]))
@@ -141,6 +143,13 @@ def _insert_kept(change: Change, row: db.Row) -> bool:
     _gone_on(change, StepStatus.SUCCEEDED, row["lane"])
     change.event("step.succeeded", row["key"], attempt=row["attempt"])
     replan.record(change, row, steps, known=kept["known"])
+    return True
+
+
+def _call_kept(change: Change, row: db.Row) -> bool:
+    if not acting.go_on(change, row):
+        return False
+    _gone_on(change, StepStatus.BLOCKED, row["lane"])
     return True
 
 

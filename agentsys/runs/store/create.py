@@ -30,6 +30,7 @@ _FIELDS = Run._meta.concrete_fields
 _COLUMNS = [field.attname for field in _FIELDS]
 #: What a run begins with in each column that nobody has given.
 _BEGINNING = {field.attname: None if field.has_db_default() else field.get_default() for field in _FIELDS}
+ACT_KEY = "act"
 PLAN_KEY = "plan.1"  # a dot: no key of a plan can be the same
 
 
@@ -101,6 +102,25 @@ def planning_step(key: str = PLAN_KEY, arguments: dict[str, Any] | None = None) 
     return NewSteps([_row(0, step, StepKind.PLAN, Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S * 3)])
 
 
+def acting_step(schema: dict[str, Any] | None) -> NewSteps:
+    """The one step of a run that acts for its goal; its result, of this shape, is the run's."""
+    arguments = {} if schema is None else {"schema": schema}
+    row = _plan_row(0, PlanStep(key=ACT_KEY, kind="act", arguments=arguments), {})
+    return NewSteps([row], results.stored("${" + ACT_KEY + "}"))
+
+
+def calls_of(
+    steps: Sequence[PlanStep], tools: Mapping[str, ToolSpec], *, caller: str, turn: int, said: str
+) -> NewSteps:
+    """The rows of what a step that acts calls in a turn; the first has what the model said."""
+    rows = [
+        _plan_row(n, replace(step, key=f"{caller}.{turn}.{n + 1}"), tools) | {"caller": caller}
+        for n, step in enumerate(steps)
+    ]
+    rows[0]["objective"] = said
+    return NewSteps(rows)
+
+
 def steps_of(plan: Plan, tools: Mapping[str, ToolSpec]) -> NewSteps:
     """The rows of a checked plan."""
     rows = [_plan_row(n, step, tools) for n, step in enumerate(plan.steps)]
@@ -116,7 +136,8 @@ def _plan_row(n: int, step: PlanStep, tools: Mapping[str, ToolSpec]) -> dict[str
         return _row(n, step, StepKind.TOOL, Lane(spec.lane), spec.effect, spec.timeout_s)
     if step.kind in ("wait", "ask", "delegate"):
         return _row(n, step, StepKind(step.kind), Lane.SYSTEM, "pure", settings.STEP_TIMEOUT_S)
-    return _row(n, step, StepKind(step.kind), Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S)
+    times = 3 if step.kind == "act" else 1  # a turn may be corrected twice
+    return _row(n, step, StepKind(step.kind), Lane.MODEL, "pure", settings.MODEL_TIMEOUT_S * times)
 
 
 def _row(n: int, step: PlanStep, kind: StepKind, lane: Lane, effect: str, timeout_s: float) -> dict[str, Any]:
@@ -206,5 +227,6 @@ def plan_revised(change: Change, steps: NewSteps, superseded: Sequence[str] = ()
 
 
 __all__ = [
-    "PLAN_KEY", "NewRun", "NewSteps", "add_steps", "insert_runs", "plan_revised", "planning_step", "steps_of",
+    "PLAN_KEY", "NewRun", "NewSteps", "acting_step", "add_steps", "calls_of", "insert_runs", "plan_revised",
+    "planning_step", "steps_of",
 ]  # fmt: skip

@@ -25,7 +25,7 @@ RECORDED = "recorded"
 UNKNOWN = "outcome_unknown"
 _COPIED = (
     "key", "kind", "tool", "title", "objective", "arguments", "depends_on", "lane", "effect", "on_error", "if_failed",
-    "approval", "expires_s", "plan_version", "timeout_s", "max_attempts",
+    "approval", "expires_s", "plan_version", "timeout_s", "max_attempts", "caller",
 )  # fmt: skip
 
 
@@ -93,14 +93,33 @@ def derive(run_id: UUID, steps: Sequence[db.Row], *, redo: Collection[str]) -> D
     outside = [step for step in steps if step["key"] not in redo]
     unknown = {step["key"] for step in outside if _is_unknown(step)}
     ended = {step["key"] for step in outside if step["status"] == StepStatus.SUCCEEDED}
-    kept = (
-        _with_parents(ended | unknown | _planned_around(outside), {step["key"]: step["depends_on"] for step in steps})
-        - unknown
-    )
+    ended |= {step["key"] for step in outside if step["caller"] and step["status"] == StepStatus.FAILED}  # observed
+    parents = {step["key"]: step["depends_on"] for step in steps}
+    kept = _with_parents(ended | unknown | _planned_around(outside), parents) - unknown
     rows = [_row(n, step, kept, unknown) for n, step in enumerate(steps)]
     edges = [{"parent": parent, "child": step["key"]} for step in steps for parent in step["depends_on"]]
     again = [step["key"] for step in steps if step["key"] not in kept]
     return Derived(rows, edges, steps[0]["run_answer"], run_id, _first(steps, again), frozenset(again))
+
+
+def without_calls(steps: Sequence[db.Row], redo: Collection[str], *, from_step: str) -> list[db.Row]:
+    """``steps`` without the calls of those that act anew: all of them, or those that came after ``from_step``, which is
+    one of them."""
+    first = next(step for step in steps if step["key"] == from_step)
+    gone = {
+        step["key"]
+        for step in steps
+        if step["caller"] in redo
+        and step["key"] != from_step
+        and (step["caller"] != first["caller"] or turn_of(step) > turn_of(first))
+    }
+    left = [step for step in steps if step["key"] not in gone]
+    return [step | {"depends_on": [key for key in step["depends_on"] if key not in gone]} for step in left]
+
+
+def turn_of(call: db.Row) -> int:
+    """In which turn of its caller a call was made."""
+    return int(call["key"].split(".")[-2])
 
 
 def _planned_around(steps: Sequence[db.Row]) -> set[str]:

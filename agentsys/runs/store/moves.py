@@ -111,8 +111,8 @@ def after_failure(change: Change, step: db.Row, fault: Fault) -> None:
     """What follows from a step that has failed for good: its children go on or are skipped, or its run plans anew
     or stops."""
     change.event("step.failed", step["key"], error=told(fault.error), attempt=step["attempt"])
-    if isinstance(fault.error, LoopDetected):  # whatever the step says: the run does not come out of it by itself
-        change.stop(reason=fault.reason, error=fault.error)
+    if isinstance(fault.error, LoopDetected) and step["kind"] != StepKind.ACT:
+        change.stop(reason=fault.reason, error=fault.error)  # the run does not come out of it by itself
     elif replan.is_anew(step):
         replan.came_to_nothing(change, step, fault.error)
     elif step["on_error"] == "continue":

@@ -73,7 +73,7 @@ def ask(change: Change) -> None:
         TooManyPlans: the run has planned as often as it may.
     """
     planning = _planning(change)
-    if not change.run["goal"].strip() or planning.mode == Mode.FIXED:
+    if not change.run["goal"].strip() or planning.mode != Mode.PLAN:
         raise PlanFixed
     running = planning.open is not None and planning.open["status"] == StepStatus.RUNNING
     if planning.open is not None and not running:
@@ -94,7 +94,7 @@ def around(change: Change, step: db.Row, error: AgentSysError, reason: str) -> b
     if not change.run["goal"].strip():
         return False
     planning = _planning(change)
-    if planning.mode == Mode.FIXED or not planning.may_plan_around:
+    if planning.mode != Mode.PLAN or not planning.may_plan_around:
         return False
     if planning.is_full and (planning.open is None or planning.open["status"] == StepStatus.RUNNING):
         return False
