@@ -151,7 +151,7 @@ def check(play: Play) -> None:
     for run in Run.objects.filter(pk__in=play.ids()) if shape.runs > 1 else [play.run]:
         run.refresh_from_db()
         assert run.status == shape.status, (run.reason, run.error)
-        assert shape.result is None or run.result == shape.result
+        assert shape.result is None or run.result == shape.result, run.result
         assert not run.steps.exclude(lease_expires_at=None).exists()
         results = Counter(run.events.filter(type="step.succeeded").values_list("step", flat=True))
         assert set(results.values()) <= {1}, results

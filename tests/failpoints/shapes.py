@@ -100,6 +100,7 @@ QUESTION = (
     {"key": "w", "kind": "wait", "arguments": {"seconds": 3600}, "depends_on": ["q"]},
     echo("c", "${q}", depends_on=["w"]),
 )
+ACTING = ({"key": "a", "kind": "act", "objective": "Compute 20 * 3"}, echo("c", "${a}"))
 STEP_RETRY = (call("a", "second"), echo("b", "${a}"))
 RUN_RETRY = (echo("a", 1), {**call("b", "second", ["a"], how="failed", of="${goal}")}, echo("c", ["${a}", "${b}"]))
 
@@ -110,6 +111,7 @@ SHAPES: dict[str, Shape] = {
     "child run": Shape(CHILD, "succeeded", {"e": 1}, 30),
     "retry of a step": Shape(STEP_RETRY, "succeeded", {"b": "second"}, 25),
     "retry of a run": Shape(RUN_RETRY, "succeeded", {"c": [1, "second"]}, 25, ended=retry),
+    "acting": Shape(ACTING, "succeeded", {"c": {"value": 60, "expression": "20 * 3"}}, 25),
     "cancel": Shape(LINEAR, "cancelled", None, 7, first=cancel),
     "cancel during an unsafe call": Shape(UNSAFE, "cancelled", None, 15, meanwhile=cancel),
     "cancel during a verifiable call": Shape(VERIFIABLE, "cancelled", None, 15, meanwhile=cancel),

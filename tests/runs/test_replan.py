@@ -37,6 +37,17 @@ def of_type(run, type_):
 CHAIN = [echo("a"), echo("b", "a"), echo("c", "b")]
 
 
+def test_steps_with_the_longest_keys_are_superseded_too(submit, worker, planner):
+    long, longer = "k" * 64, "z" * 64
+    planner({"steps": [echo("a")], "answer": "${a}"})
+    run = submit([echo(long), echo(longer, long)], goal="do", answer=f"${{{longer}}}")
+
+    control.message(run, "Otherwise, please.", replan=True)
+
+    assert worker.finish(run).result == "a"
+    assert statuses(run) == {f"{long}.v0": "skipped", f"{longer}.v0": "skipped", "plan.1": "succeeded", "a": "succeeded"}
+
+
 # --- What a person asks for ---------------------------------------------------------------
 def test_what_has_not_started_is_held_from_the_moment_another_plan_is_asked_for(submit, worker, planner):
     planner({"steps": [echo("d", "a")]})
