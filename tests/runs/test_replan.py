@@ -45,7 +45,12 @@ def test_steps_with_the_longest_keys_are_superseded_too(submit, worker, planner)
     control.message(run, "Otherwise, please.", replan=True)
 
     assert worker.finish(run).result == "a"
-    assert statuses(run) == {f"{long}.v0": "skipped", f"{longer}.v0": "skipped", "plan.1": "succeeded", "a": "succeeded"}
+    assert statuses(run) == {
+        f"{long}.v0": "skipped",
+        f"{longer}.v0": "skipped",
+        "plan.1": "succeeded",
+        "a": "succeeded",
+    }
 
 
 # --- What a person asks for ---------------------------------------------------------------
