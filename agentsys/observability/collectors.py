@@ -53,6 +53,7 @@ class EngineCollector(Collector):
 def _lanes() -> Iterator[Metric]:
     rows = {row["lane"]: row for row in db.rows(SQL["lanes"])}
     for column, name, text in (
+        ("queued", "agentsys_lane_queued_steps", "Steps that wait for a slot of their workspace."),
         ("ready", "agentsys_lane_ready_steps", "Steps that could run now."),
         ("running", "agentsys_lane_running_steps", "Steps under way."),
         ("oldest_ready_s", "agentsys_lane_oldest_ready_seconds", "How long the oldest ready step has waited."),

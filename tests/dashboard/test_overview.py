@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from agentsys.accounts.models import Role
 from agentsys.dashboard import navigation
+from agentsys.dashboard.pages import overview
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.models import Outcome, Worker
 from tests.dashboard.conftest import echo
@@ -72,6 +73,29 @@ def test_a_worker_that_has_not_been_seen_for_a_minute_is_silent(superuser, db):
         rows = {row.text().replace("\n", " ") for row in superuser.page(url).css("tbody tr")}
         for name, state in (("fresh", "working"), ("leaving", "draining"), ("gone", "silent")):
             assert [row for row in rows if name in row and state in row], (url, name)
+
+
+def lanes_of(page):
+    """{lane: [queued, ready]}"""
+    table = next(table for table in page.css("table") if "Queued" in table.text())
+    return {row.css("td")[0].text(): [cell.text() for cell in row.css("td")[1:3]] for row in table.css("tbody tr")}
+
+
+def test_a_lane_shows_what_waits_for_a_slot_beside_what_is_ready(superuser, staff, submit, settings, elsewhere):
+    settings.LANE_SLOTS = 1
+    submit([echo("a"), echo("b"), echo("c")])
+
+    nothing = {"model": ["0", "0"], "network": ["0", "0"], "system": ["0", "0"]}
+    assert lanes_of(superuser.page("/admin/")) == nothing | {"compute": ["2", "1"]}
+    assert lanes_of(staff(Role.ADMIN, elsewhere).page("/admin/")) == nothing | {"compute": ["0", "0"]}
+
+
+def test_a_deep_queue_is_counted_up_to_a_bound(superuser, submit, settings, monkeypatch):
+    monkeypatch.setattr(overview, "MAX_DEPTH", 2)
+    settings.LANE_SLOTS = 1
+    submit([echo(key) for key in "abcdef"])
+
+    assert lanes_of(superuser.page("/admin/"))["compute"] == ["more than 2", "1"]
 
 
 def test_a_member_sees_only_the_own_workspaces_work(staff, submit, elsewhere):

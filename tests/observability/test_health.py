@@ -126,6 +126,19 @@ def test_lanes_workers_and_live_runs_are_measured(client, serve, submit):
     assert any(name.startswith("django_http_") for name in found)
 
 
+def test_steps_that_wait_for_a_slot_are_measured_beside_those_that_could_run(client, submit, settings):
+    settings.LANE_SLOTS = 1
+    submit([{"key": key, "tool": "test.echo"} for key in "abc"])
+    submit([{"key": "p", "tool": "test.echo"}, {"key": "q", "tool": "test.echo"}], limits={"parallel": 1})
+
+    found = metrics(client)
+
+    assert found["agentsys_lane_ready_steps"]["compute",] == 1
+    assert found["agentsys_lane_queued_steps"] == {
+        ("model",): 0, ("network",): 0, ("compute",): 3, ("system",): 0,
+    }  # fmt: skip
+
+
 def test_runs_and_steps_are_counted_once_by_outcome_with_their_durations(client, submit, worker):
     good = [submit([{"key": "a", "tool": "test.echo"}, {"key": "b", "tool": "test.echo"}]) for _ in range(3)]
     bad = submit([{"key": "a", "tool": "test.fail"}])

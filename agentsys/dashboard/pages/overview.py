@@ -3,6 +3,7 @@
 Every query reads live rows by a partial index, or is bounded; none counts history.
 """
 
+from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -37,10 +38,11 @@ def context(request: HttpRequest) -> dict[str, Any]:
         else Worker.objects.none()
     )
     workers = list(seen[:MAX_WORKERS])
+    counts = _counts(steps)
     return {
         "poll_s": POLL_S,
         "live": _live(runs),
-        "lanes": [_lane(steps, lane, workers, now) for lane in Lane],
+        "lanes": [_lane(steps, lane, counts, workers, now) for lane in Lane],
         "undecided": _undecided(steps),
         "questions": _questions(access.visible(request, Approval.objects.all())),
         "inbox_url": links.to_inbox(),
@@ -62,21 +64,37 @@ def _live(runs: QuerySet[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _lane(steps: QuerySet[Step], lane: Lane, workers: list[Worker], now: datetime) -> dict[str, Any]:
-    here = steps.filter(lane=lane)
-    ready = here.filter(status=StepStatus.READY).order_by("fair_key")[: MAX_DEPTH + 1]
+def _counts(steps: QuerySet[Step]) -> Counter[tuple[str, str]]:
+    """How many steps of each (lane, status) wait for a slot or run.  One query, of as many rows as are counted."""
+    queued = steps.filter(status=StepStatus.QUEUED, held="")
+    running = steps.filter(status=StepStatus.RUNNING, lease_expires_at__isnull=False)
+    first, *others = (
+        found.filter(lane=lane).order_by().values_list("lane", "status")[: MAX_DEPTH + 1]
+        for found in (queued, running)
+        for lane in Lane
+    )
+    return Counter(first.union(*others, all=True))
+
+
+def _depth(steps: int) -> str:
+    return f"{steps:,}" if steps <= MAX_DEPTH else f"more than {MAX_DEPTH:,}"
+
+
+def _lane(
+    steps: QuerySet[Step], lane: Lane, counts: Counter[tuple[str, str]], workers: list[Worker], now: datetime
+) -> dict[str, Any]:
+    ready = steps.filter(lane=lane, status=StepStatus.READY).order_by("fair_key")[: MAX_DEPTH + 1]
     depth = ready.aggregate(n=Count("id"), oldest=Min("ready_at"))
-    leased = here.filter(status=StepStatus.RUNNING, lease_expires_at__isnull=False).order_by("lease_expires_at")
-    running = leased[: MAX_DEPTH + 1].count()
     waited = (now - depth["oldest"]).total_seconds() if depth["oldest"] else None
     slots = sum(
         worker.concurrency for worker in workers if worker.lane == lane and worker_state(worker, now) == "working"
     )
     return {
         "name": lane.value,
-        "ready": depth["n"] if depth["n"] <= MAX_DEPTH else f"more than {MAX_DEPTH:,}",
+        "queued": _depth(counts[lane.value, "queued"]),
+        "ready": _depth(depth["n"]),
         "oldest": text.duration(waited),
-        "running": running,
+        "running": _depth(counts[lane.value, "running"]),
         "slots": slots,
         "stuck": bool(depth["n"]) and not slots,
     }

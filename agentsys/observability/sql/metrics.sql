@@ -1,11 +1,14 @@
 -- name: lanes
--- What each lane has ready and under way.  Reads partial indexes of live steps, never history.
+-- What each lane has waiting for a slot, ready and under way.  Reads partial indexes of live steps, never history.
 SELECT lane,
+       count(*) FILTER (WHERE status = 'queued') AS queued,
        count(*) FILTER (WHERE status = 'ready') AS ready,
        count(*) FILTER (WHERE status = 'running') AS running,
        coalesce(extract(epoch FROM clock_timestamp() - min(ready_at) FILTER (WHERE status = 'ready')), 0)::float8
            AS oldest_ready_s
   FROM (SELECT lane, status, ready_at FROM runs_step WHERE status = 'ready'
+        UNION ALL
+        SELECT lane, status, NULL FROM runs_step WHERE status = 'queued' AND held = ''
         UNION ALL
         SELECT lane, status, NULL FROM runs_step WHERE status = 'running') AS live
  GROUP BY lane;
