@@ -60,8 +60,8 @@ def change(workspace_id: UUID, lane: str, given: Mapping[str, Any], *, user: Use
     """
     if lane not in Lane.values:
         raise NotFound("There is no such lane.")
-    if faults := list(_faults(given)):
-        raise InvalidInput("The lane's limits are not valid; see errors.", errors=faults)
+    if wrong := list(faults(given)):
+        raise InvalidInput("The lane's limits are not valid; see errors.", errors=wrong)
     admitted = slots.set_limit(workspace_id, lane, lim=given.get("limit"), weight=given.get("weight"))
     if admitted is None:
         raise NotFound("There is no such workspace.")
@@ -70,7 +70,17 @@ def change(workspace_id: UUID, lane: str, given: Mapping[str, Any], *, user: Use
     return next(share for share in of_workspace(workspace_id) if share.lane == lane)
 
 
-def _faults(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+def follow_setting() -> int:
+    """Slots that nobody has set get the installation's limit as it is now; how many had another.
+
+    For the start of a version or a changed setting: what is over goes back to the queue and what waits comes in within
+    a second or two, by the sweeper.
+    """
+    return slots.set_default(settings.LANE_SLOTS)
+
+
+def faults(given: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    """What is wrong with a ``limit``, a ``weight``, or both."""
     if not given:
         yield fault("limit", "missing", "Give a limit, a weight, or both.")
     if "limit" in given:

@@ -66,6 +66,18 @@ UPDATE runs_laneslot l
  WHERE l.id = slot.id
 RETURNING l.lim, l.weight, l.used;
 
+-- name: set_default_slots
+-- The installation's limit for slots that nobody has set and that have another one.
+WITH slot AS MATERIALIZED (
+    SELECT * FROM runs_laneslot WHERE NOT custom AND lim <> %(lim)s
+     ORDER BY workspace_id, lane LIMIT %(batch)s FOR NO KEY UPDATE
+)
+UPDATE runs_laneslot l
+   SET used = slot.used, lim = %(lim)s, over = greatest(0, slot.used - %(lim)s), hungry = true
+  FROM slot
+ WHERE l.id = slot.id
+RETURNING l.id;
+
 -- name: free_slots
 -- Give back what a change of one run has left; after its steps, in the order of the lanes.  A lane comes back if others
 -- of the workspace may wait for what was freed.  "over" is what was running when the limit was lowered; it only falls.

@@ -21,6 +21,8 @@ Pair = tuple[UUID, str]
 #: Of one workspace and lane in one statement.
 MAX_ADMITTED = 1_000
 MAX_REMEMBERED = 10_000
+#: Slots whose limit follows the setting in one statement.
+MAX_AT_ONCE = 100
 _made: set[Pair] = set()
 
 
@@ -110,6 +112,14 @@ def _set(workspace_id: UUID, lane: str, lim: int | None, weight: float | None) -
         _make(workspace_id, lane)
         row = db.row(SQL["set_slot"], **values)
     return row
+
+
+def set_default(lim: int) -> int:
+    """The limit of all slots that nobody has set; how many had another.  Some at a time, a commit each."""
+    changed = 0
+    while found := db.retrying(lambda: db.rows(SQL["set_default_slots"], lim=lim, batch=MAX_AT_ONCE)):
+        changed += len(found)
+    return changed
 
 
 def _demote_now(workspace_id: UUID, lane: str) -> None:

@@ -7,15 +7,20 @@ from django.core.management.base import BaseCommand
 from django.db import Error, connection
 
 from agentsys.infrastructure import role
+from agentsys.runs import lanes
 
 
 class Command(BaseCommand):
-    help = "Run migrations, set time-outs, make the first user, workspace and agent, and collect static files."
+    help = (
+        "Run migrations, set time-outs, make the first user, workspace and agent, give lanes the limit of the setting,"
+        " and collect static files."
+    )
 
     def handle(self, *_args: Any, **_options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         self._set_role_defaults()
         call_command("seed", verbosity=0)
+        lanes.follow_setting()
         call_command("collectstatic", interactive=False, verbosity=0)
 
     def _set_role_defaults(self) -> None:
