@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from agentsys.accounts.models import Role
 
 _ADDED: Mapping[Role, frozenset[str]] = {
-    Role.VIEWER: frozenset({"runs.read", "agents.read", "tools.read", "workers.read", "budgets.read", "lanes.read"}),
+    Role.VIEWER: frozenset(
+        {
+            "runs.read",
+            "agents.read",
+            "tools.read",
+            "workers.read",
+            "budgets.read",
+            "lanes.read",
+            "retention.read",
+        }
+    ),
     Role.OPERATOR: frozenset(
         {
             "runs.submit",
@@ -24,7 +34,7 @@ _ADDED: Mapping[Role, frozenset[str]] = {
         }
     ),
     Role.AUTHOR: frozenset({"agents.write"}),
-    Role.ADMIN: frozenset({"members.read", "members.write", "budgets.write", "lanes.write"}),
+    Role.ADMIN: frozenset({"members.read", "members.write", "budgets.write", "lanes.write", "retention.write"}),
 }
 PERMITTED: Mapping[Role, frozenset[str]] = {
     role: frozenset().union(*list(_ADDED.values())[: rank + 1]) for rank, role in enumerate(_ADDED)

@@ -34,6 +34,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Workers", "memory", links.listed("infrastructure_worker")),
+                _item("Lanes", "lanes", links.listed("runs_laneslot")),
                 _item("Outcomes", "bar_chart", links.listed("infrastructure_outcome"), "is_superuser"),
                 *([_item("Flower", "local_florist", flower)] if flower else []),
                 _item("API documentation", "api", API_DOCS),
@@ -45,6 +46,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Workspaces", "workspaces", links.listed("accounts_workspace")),
                 _item("Budgets", "savings", links.listed("runs_budget")),
+                _item("History kept", "auto_delete", links.listed("runs_retention")),
                 _item("Members", "group", links.listed("accounts_membership"), "reads_members"),
                 _item("Users", "person", links.listed("accounts_user"), "is_superuser"),
             ],

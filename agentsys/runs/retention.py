@@ -5,6 +5,7 @@ own times, and a run is kept while another one was made from it.  A partition co
 agreed for everything in it.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,12 +14,15 @@ from uuid import UUID
 
 from django.conf import settings
 
+from agentsys.accounts.models import User
 from agentsys.core.errors import InvalidInput
 
 from .models import Retention
+from .services import name_of
 from .store import prune
 from .store.prune import JOBS, Terms
 
+logger = logging.getLogger(__name__)
 #: The sweeper begins a new pass so long after the last one has ended.
 REST_S = 300.0
 MAX_DAYS = 36_500
@@ -29,7 +33,7 @@ def policy() -> dict[str, float]:
     return {"runs": settings.KEEP_RUNS_DAYS, "history": settings.KEEP_HISTORY_DAYS, "keys": settings.KEEP_KEYS_DAYS}
 
 
-def set_policy(workspace_id: UUID | None, **values: Any) -> Retention:
+def set_policy(workspace_id: UUID | None, *, user: User | None = None, **values: Any) -> Retention:
     """A workspace's own times: ``runs_days``, ``history_days``, ``keys_days`` (None: the installation's), ``paused``.
 
     Args:
@@ -42,7 +46,14 @@ def set_policy(workspace_id: UUID | None, **values: Any) -> Retention:
         if name != "paused" and value is not None and not 0 <= value <= MAX_DAYS:
             raise InvalidInput(f"{name} is a number of days up to {MAX_DAYS}; 0 is for ever.")
     found, _ = Retention.objects.update_or_create(workspace_id=cast(Any, workspace_id), defaults=values)
+    logger.info("%s set how long history of %s is kept: %s", name_of(user), workspace_id or "all", values)
     return found
+
+
+def drop_policy(workspace_id: UUID | None, *, user: User | None = None) -> None:
+    """A workspace keeps history as the installation does again, and pauses nothing."""
+    Retention.objects.filter(workspace=cast(Any, workspace_id)).delete()
+    logger.info("%s gave %s the installation's times for history", name_of(user), workspace_id or "all")
 
 
 def prune_all(terms: Terms) -> Iterator[tuple[str, int]]:

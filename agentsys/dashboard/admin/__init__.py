@@ -6,9 +6,20 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 
 from agentsys.dashboard import overview
 
-from . import accounts, agents, approvals, budgets, history, installation, runs, steps
+from . import accounts, agents, approvals, budgets, history, installation, lanes, retention, runs, steps
 
-__all__ = ["accounts", "agents", "approvals", "budgets", "history", "installation", "runs", "steps"]
+__all__ = [
+    "accounts",
+    "agents",
+    "approvals",
+    "budgets",
+    "history",
+    "installation",
+    "lanes",
+    "retention",
+    "runs",
+    "steps",
+]
 
 admin.site.extra_urls = overview.urls  # type: ignore[attr-defined]  # Unfold's hook
 

@@ -4,23 +4,21 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.contrib import admin
 from django.db.models import Field, QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget
 
 from agentsys.accounts.models import Workspace
 from agentsys.agents import definition
 from agentsys.agents.models import Agent
-from agentsys.core.errors import AgentSysError
 from agentsys.dashboard import access
 from agentsys.runs import budgets
 from agentsys.runs.models import Budget
 
 from . import filters
-from .base import ScopedAdmin
+from .by_service import SavedByService
 
 KINDS = [("tokens", "Tokens"), ("cost_usd", "Cost in US dollars")]
 
@@ -64,7 +62,7 @@ class BudgetForm(forms.ModelForm):
 
 
 @admin.register(Budget)
-class BudgetAdmin(ScopedAdmin):
+class BudgetAdmin(SavedByService):
     read_action, write_action = "budgets.read", "budgets.write"
     form = BudgetForm
     list_display = ("whose", "what", "limit_shown", "spent_shown", "reserved_shown", "over_shown", "workspace")
@@ -72,7 +70,6 @@ class BudgetAdmin(ScopedAdmin):
     list_select_related = ("agent", "workspace")
     list_filter = (filters.WorkspaceFilter,)
     ordering = ("workspace", "agent__slug", "kind")
-    compressed_fields = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Budget]:
         return super().get_queryset(request).filter(run=None).select_related("agent", "workspace")
@@ -95,29 +92,10 @@ class BudgetAdmin(ScopedAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, self.write_action, obj)
 
-    def save_model(self, request: HttpRequest, obj: Budget, form: BudgetForm, change: bool) -> None:
-        """The row is the service's to write; only under its lock is it known what is spent."""
-        if not access.may(request, "budgets.write", obj.workspace_id):
-            raise PermissionDenied
-        try:
-            budgets.set_limits(obj.workspace_id, obj.agent.slug if obj.agent else None, form.limits())
-        except AgentSysError as error:
-            vars(request)["agentsys_refused"] = error.message
-        else:
-            kind = budgets.kind_of(next(iter(form.limits())))
-            obj.pk = Budget.objects.get(workspace=obj.workspace_id, agent=obj.agent_id, run=None, kind=kind).pk
-
-    def log_addition(self, request: HttpRequest, obj: Budget, message: Any) -> Any:
-        return None if _refused(request) else super().log_addition(request, obj, message)
-
-    def log_change(self, request: HttpRequest, obj: Budget, message: Any) -> Any:
-        return None if _refused(request) else super().log_change(request, obj, message)
-
-    def response_add(self, request: HttpRequest, obj: Budget, post_url_continue: str | None = None) -> HttpResponse:
-        return _told(request) or super().response_add(request, obj, post_url_continue)
-
-    def response_change(self, request: HttpRequest, obj: Budget) -> HttpResponse:
-        return _told(request) or super().response_change(request, obj)
+    def apply(self, request: HttpRequest, obj: Budget, form: BudgetForm, *, change: bool) -> Any:
+        budgets.set_limits(obj.workspace_id, obj.agent.slug if obj.agent else None, form.limits())
+        kind = budgets.kind_of(next(iter(form.limits())))
+        return Budget.objects.get(workspace=obj.workspace_id, agent=obj.agent_id, run=None, kind=kind).pk
 
     def delete_model(self, request: HttpRequest, obj: Budget) -> None:
         budgets.set_limits(obj.workspace_id, obj.agent.slug if obj.agent else None, {budgets.name_of(obj): None})
@@ -145,16 +123,3 @@ class BudgetAdmin(ScopedAdmin):
     @display(description="Used beyond it")
     def over_shown(self, budget: Budget) -> str:
         return budgets.said(budget.kind, budget.over)
-
-
-def _refused(request: HttpRequest) -> str | None:
-    found: str | None = vars(request).get("agentsys_refused")
-    return found
-
-
-def _told(request: HttpRequest) -> HttpResponse | None:
-    """Back to the form with what the service has said, if it has refused."""
-    if (refused := _refused(request)) is None:
-        return None
-    messages.error(request, refused)
-    return HttpResponseRedirect(request.path)

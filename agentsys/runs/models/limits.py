@@ -164,3 +164,6 @@ class LaneSlot(models.Model):
             models.CheckConstraint(condition=Q(used__gte=0, used__lte=F("lim") + F("over")), name="laneslot_in_limit"),
             models.CheckConstraint(condition=Q(lim__gte=0, over__gte=0, weight__gt=0), name="laneslot_sane"),
         ]
+
+    def __str__(self) -> str:
+        return f"lane {self.lane}"

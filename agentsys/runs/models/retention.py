@@ -26,6 +26,9 @@ class Retention(models.Model):
             ),
         ]
 
+    def __str__(self) -> str:
+        return f"history of {self.workspace}" if self.workspace else "history of all workspaces"
+
 
 class Pruned(models.Model):
     """Of a finished run its events and attempts have gone (``history_at``), or it has itself (``gone_at``)."""
