@@ -21,6 +21,8 @@ RUN python -m compileall -q agentsys workers manage.py \
     && SECRET_KEY=only-to-collect-static-files AGENTSYS_DATA_DIR=/app/var .venv/bin/python manage.py collectstatic --no-input -v 0
 
 FROM python:${PYTHON}
+# For shell.run, where the container may make user namespaces (see compose.yaml).
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends bubblewrap && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin agentsys \
     && install -d -o agentsys -g agentsys -m 0700 /data
 COPY --from=build /app /app

@@ -3,26 +3,7 @@
 Raise the most precise class; its message tells the reader what to do next.
 """
 
-from typing import Any, ClassVar
-
-
-class AgentSysError(Exception):
-    """Unexpected system error."""
-
-    code: ClassVar[str] = "internal"
-    http_status: ClassVar[int] = 500
-    #: Whether doing the same thing again, later, may succeed.  Read by the retry policy.
-    retryable: ClassVar[bool] = False
-    #: Whether such a failure counts against ``max_attempts``; being told to wait does not.
-    uses_attempt: ClassVar[bool] = True
-
-    def __init__(self, message: str | None = None, /, **data: Any) -> None:
-        self.message = message or (self.__doc__ or "").strip().splitlines()[0]
-        self.data = data
-        super().__init__(self.message)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"code": self.code, "message": self.message, "data": self.data}
+from agentsys.core.error_base import AgentSysError
 
 
 # --- Requests -------------------------------------------------------------------------
@@ -273,6 +254,12 @@ class ToolOutputTooLarge(AgentSysError):
     """The tool's output is larger than allowed; ask for less."""
 
     code, http_status = "tool_output_too_large", 502
+
+
+class SandboxUnavailable(AgentSysError):
+    """Commands cannot be run in a sandbox on this machine."""
+
+    code, http_status = "sandbox_unavailable", 503
 
 
 class AddressDenied(AgentSysError):

@@ -4,10 +4,12 @@ import hashlib
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models import Case, Q, When
+
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput, LeaseLost, NotFound, PayloadTooLarge
 from agentsys.core.sanitize import REPLACEMENT
-from agentsys.tools.context import FileInfo, Listing
+from agentsys.tools.context import MAX_FILE_NAME, FileInfo, Listing, is_file_name
 
 from .models import RunFile
 from .store.claims import Claim
@@ -15,7 +17,6 @@ from .store.sql import SQL
 
 MAX_FILES = 1000
 MAX_FILE_BYTES = 10_000_000
-MAX_NAME = 255
 #: Of a run whose files are referred to in a template.
 MAX_TEXT_BYTES = 20_000_000
 
@@ -26,9 +27,8 @@ def check_name(name: str) -> str:
     Raises:
         InvalidInput: it is empty, too long, or has characters that a name may not have.
     """
-    is_name = name.strip() and len(name) <= MAX_NAME and name.isprintable()
-    if not is_name or name in {".", ".."} or set(name) & set("/\\"):
-        raise InvalidInput("A file's name is 1 to 255 visible characters without / and \\.", name=name[:MAX_NAME])
+    if not is_file_name(name):
+        raise InvalidInput("A file's name is 1 to 255 visible characters without / and \\.", name=name[:MAX_FILE_NAME])
     return name
 
 
@@ -63,23 +63,30 @@ def put_first(workspace_id: UUID, named: Iterable[tuple[UUID, str, bytes]]) -> N
         put(workspace_id=workspace_id, run_id=run_id, name=name, content=content)
 
 
-def read(run_id: UUID | str, name: str) -> bytes:
-    """The whole content.
+def read(run_id: UUID | str, name: str, *, before: str = "") -> bytes:
+    """The whole content; what it was before the step of the key ``before`` wrote it, if that did so last.
 
     Raises:
-        NotFound: the run has no file of this name.
+        NotFound: the run has no file of this name, or had none then.
     """
-    named = RunFile.objects.filter(run_id=run_id, name=name).select_related("payload")
-    found = named.first() if name.isprintable() else None  # PostgreSQL would refuse to look for NUL
+    named = RunFile.objects.filter(run_id=run_id, name=name).annotate(content=_of("content", before))
+    # PostgreSQL would refuse to look for NUL.
+    found = named.values_list("content", flat=True).first() if name.isprintable() else None
     if found is None:
         raise NotFound(f"There is no file named {name!r} in this run.", file=name)
-    return bytes(found.payload.content)
+    return bytes(found)
 
 
-def listing(run_id: UUID | str) -> Listing:
-    """The run's files, by name."""
-    rows = RunFile.objects.filter(run_id=run_id).order_by("name").values_list("name", "payload__size_bytes")
-    return [FileInfo(name=name, size=size) for name, size in rows[:MAX_FILES]]
+def listing(run_id: UUID | str, *, before: str = "") -> Listing:
+    """The run's files, by name; as they were before the step of the key ``before`` wrote those that it wrote last."""
+    rows = RunFile.objects.filter(run_id=run_id).order_by("name").annotate(bytes=_of("size_bytes", before))
+    found = rows.filter(bytes__isnull=False).values_list("name", "bytes")
+    return [FileInfo(name=name, size=size) for name, size in found[:MAX_FILES]]
+
+
+def _of(column: str, before: str) -> Case:
+    mine = Q(written_by=before) if before else Q(pk__in=[])
+    return Case(When(mine, then=f"before__{column}"), default=f"payload__{column}")
 
 
 def texts(run_id: UUID | str) -> dict[str, str]:
@@ -97,21 +104,29 @@ def texts(run_id: UUID | str) -> dict[str, str]:
 
 
 class StepFiles:
-    """A run's files as a tool sees them; each call returns its connection at once."""
+    """A run's files as a tool sees them; each call returns its connection at once.
+
+    What earlier attempts of its step have written is not there: a step that is done again starts from what it
+    started from, so that whatever it makes of the run's files it makes once.
+    """
 
     def __init__(self, claim: Claim) -> None:
         self._claim = claim
+        self._written: dict[str, int] = {}
 
     def read(self, name: str) -> bytes:
+        before = "" if name in self._written else self._claim.key
         with db.lent():
-            return read(self._claim.run_id, name)
+            return read(self._claim.run_id, name, before=before)
 
     def write(self, name: str, content: bytes | str) -> None:
         data = content.encode() if isinstance(content, str) else bytes(content)
         claim = self._claim
         with db.lent():
             put(workspace_id=claim.workspace_id, run_id=claim.run_id, name=name, content=data, step=claim)
+        self._written[name] = len(data)
 
     def list(self) -> Listing:
         with db.lent():
-            return listing(self._claim.run_id)
+            found = {file["name"]: file["size"] for file in listing(self._claim.run_id, before=self._claim.key)}
+        return [FileInfo(name=name, size=size) for name, size in sorted((found | self._written).items())]

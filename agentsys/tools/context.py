@@ -8,6 +8,14 @@ from typing_extensions import TypedDict
 
 from agentsys.core.errors import ToolFailed
 
+MAX_FILE_NAME = 255
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a run's file may have this name: no path, nothing invisible."""
+    is_name = bool(name.strip()) and len(name) <= MAX_FILE_NAME and name.isprintable()
+    return is_name and name not in {".", ".."} and not set(name) & set("/\\")
+
 
 class FileInfo(TypedDict):
     """A file of the run."""

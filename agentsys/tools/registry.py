@@ -43,6 +43,7 @@ _BUILTIN = tuple(
         "observation",
         "sandbox",
         "search",
+        "shell",
         "text",
     )
 )

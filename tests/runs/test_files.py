@@ -3,9 +3,11 @@
 import pytest
 
 from agentsys.core.errors import InvalidInput, NotFound, PayloadTooLarge
-from agentsys.runs import files
+from agentsys.runs import control, files, retention
+from agentsys.runs.store import sweeps
 from agentsys.runs.store.claims import claim
-from tests.support.rows import photograph, value
+from agentsys.runs.store.prune import Terms
+from tests.support.rows import expire, photograph, sql, value
 from tests.support.threads import in_parallel
 
 ECHO = {"key": "a", "tool": "test.echo"}
@@ -116,3 +118,64 @@ def test_a_step_reads_what_another_wrote(submit, worker):
     assert run.status == "succeeded", run.error
     assert "hello you" in str(run.result["r"])
     assert run.files.get().written_by == "w"
+
+
+# --- Done again --------------------------------------------------------------------------
+def test_a_step_that_is_done_again_sees_the_files_as_they_were_before_it(submit, settings):
+    settings.LEASE_S = 1.0  # PostgreSQL has been up for longer than that
+    run = submit([ECHO], files={"log": b"1\n", "other": b"x"})
+    first = files.StepFiles(claim("compute", owner="w"))
+    first.write("log", first.read("log") + b"2\n")
+    first.write("log", first.read("log") + b"3\n")  # its own, while it works
+    first.write("new", "n")
+    assert [(file["name"], file["size"]) for file in first.list()] == [("log", 6), ("new", 1), ("other", 1)]
+
+    expire(run)
+    sweeps.reap_expired()
+    again = files.StepFiles(claim("compute", owner="w2"))
+
+    assert again.read("log") == b"1\n"
+    assert [file["name"] for file in again.list()] == ["log", "other"]
+    with pytest.raises(NotFound):
+        again.read("new")
+    again.write("log", again.read("log") + b"2\n")
+    assert files.read(run.pk, "log") == again.read("log") == b"1\n2\n"
+    assert files.read(run.pk, "new") == b"n"
+
+
+def test_what_another_step_has_written_since_is_there_for_a_step_done_again(submit):
+    submit([ECHO, ECHO | {"key": "b"}])
+    one, two = (files.StepFiles(claim("compute", owner="w")) for _ in range(2))
+    one.write("f", "one"), two.write("f", "two")
+
+    assert files.StepFiles(one._claim).read("f") == b"two"
+    assert [f["name"] for f in files.StepFiles(two._claim).list()] == ["f"]
+    assert files.StepFiles(two._claim).read("f") == b"one"
+
+
+def test_a_step_that_is_tried_often_adds_to_a_file_once_and_so_does_a_retry_of_its_run(submit, worker):
+    step = {"key": "a", "tool": "test.append", "arguments": {"name": "log", "failures": 3}, "max_attempts": 2}
+    run = submit([step], files={"log": b"1"})
+    worker.finish(run)
+    assert (run.status, files.read(run.pk, "log")) == ("failed", b"1+")
+
+    again, _ = control.retry(run)
+    worker.finish(again)
+
+    assert files.read(again.pk, "log") == b"1+"
+
+
+def test_what_a_file_was_before_is_pruned_with_its_run_and_not_earlier(submit):
+    run = submit([ECHO], files={"f": b"before"})
+    files.StepFiles(claim("compute", owner="w")).write("f", "after")
+
+    assert pruned_payloads() == 0
+    assert files.read(run.pk, "f", before="a") == b"before"
+
+    run.files.all().delete()
+    assert pruned_payloads() == 2
+
+
+def pruned_payloads():
+    sql("UPDATE runs_payload SET touched_at = clock_timestamp() - interval '61 minutes'")
+    return sum(count for job, count in retention.prune_all(Terms(retention.policy())) if job == "payloads")

@@ -58,6 +58,13 @@ def flaky(ctx: ToolContext, failures: int = 1) -> int:
     return seen
 
 
+@tool(effect="idempotent", lane="compute", name="test.append", timeout_s=5)
+def append(ctx: ToolContext, name: str, failures: int = 0) -> int:
+    """Add a + to a file, and only then be unavailable so many times."""
+    ctx.files.write(name, ctx.files.read(name) + b"+")
+    return flaky(ctx, failures)
+
+
 @tool(effect="pure", lane="compute", name="test.bug", timeout_s=5)
 def bug() -> None:
     """Raise something nobody expects."""

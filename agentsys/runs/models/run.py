@@ -139,15 +139,23 @@ class PayloadUse(models.Model):
 
 
 class RunFile(models.Model):
-    """A file of a run; a rewrite points the name to other content."""
+    """A file of a run; a rewrite points the name to other content.
+
+    ``before`` is what it was before the step of ``written_by`` wrote it first, None if there was no such file.
+    """
 
     workspace_id = models.UUIDField()
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="files", db_constraint=False, db_index=False)
     name = models.CharField(max_length=255)
     payload = models.ForeignKey(Payload, on_delete=models.PROTECT, related_name="+")
+    before = models.ForeignKey(
+        Payload, on_delete=models.PROTECT, related_name="+", null=True, db_constraint=False, db_index=False
+    )
     written_by = models.CharField(max_length=64, blank=True)  # a step's key; empty: came with the run
     written_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "name"], name="runfile_name_unique")]
+        # For prune_payloads.  No foreign key: what is named here was named by ``payload`` until this very statement.
+        indexes = [models.Index(fields=["before"], condition=Q(before__isnull=False), name="runfile_before")]
         ordering = ["name"]

@@ -104,8 +104,8 @@ WITH run AS (
       FROM jsonb_to_recordset(%(edges)s::jsonb) AS e(parent text, child text)
       JOIN step p ON p.key = e.parent JOIN step c ON c.key = e.child
 ), file AS (
-    INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
-    SELECT run.workspace_id, run.id, f.name, f.payload_id, f.written_by, f.written_at
+    INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, before_id, written_by, written_at)
+    SELECT run.workspace_id, run.id, f.name, f.payload_id, f.before_id, f.written_by, f.written_at
       FROM run JOIN runs_runfile f ON f.run_id = %(files_of)s::uuid
 ), used AS (
     INSERT INTO runs_payloaduse (workspace_id, run_id, payload_id)

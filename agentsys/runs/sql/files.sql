@@ -2,6 +2,7 @@
 -- A file's content, stored once a workspace, and the run's name for it; by a step only while its claim holds.
 -- The step's row is locked (after nothing, before payload and file), so that the lease cannot be taken while
 -- this waits for another writer of the same name and then lands after all.  Says what was in the way.
+-- What the file was before this step is kept, whatever it writes how often: done again, it starts from there.
 WITH held AS MATERIALIZED (
     SELECT s.id FROM runs_step s
      WHERE s.id = %(step_id)s AND s.claim_token = %(token)s::uuid AND s.status = 'running'
@@ -19,7 +20,9 @@ WITH held AS MATERIALIZED (
     INSERT INTO runs_runfile (workspace_id, run_id, name, payload_id, written_by, written_at)
     SELECT %(workspace_id)s, %(run_id)s, %(name)s, stored.id, %(step)s, clock_timestamp() FROM stored
     ON CONFLICT (run_id, name) DO UPDATE
-       SET payload_id = EXCLUDED.payload_id, written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
+       SET before_id = CASE WHEN runs_runfile.written_by = EXCLUDED.written_by
+                            THEN runs_runfile.before_id ELSE runs_runfile.payload_id END,
+           payload_id = EXCLUDED.payload_id, written_by = EXCLUDED.written_by, written_at = EXCLUDED.written_at
     RETURNING id
 )
 SELECT EXISTS (SELECT 1 FROM written) AS written, EXISTS (SELECT 1 FROM room) AS room;

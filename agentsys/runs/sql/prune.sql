@@ -107,6 +107,7 @@ WITH looked AS MATERIALIZED (
        AND l.workspace_id = coalesce(%(workspace_id)s::uuid, l.workspace_id)
        AND NOT EXISTS (SELECT FROM runs_payloaduse u WHERE u.payload_id = l.id)
        AND NOT EXISTS (SELECT FROM runs_runfile f WHERE f.payload_id = l.id)
+       AND NOT EXISTS (SELECT FROM runs_runfile f WHERE f.before_id = l.id)
      ORDER BY l.id LIMIT %(batch)s
 ), due AS MATERIALIZED (
     SELECT c.id FROM candidate c CROSS JOIN LATERAL (

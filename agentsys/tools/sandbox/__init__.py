@@ -1,0 +1,1 @@
+"""Commands that anybody may have written, in a box of their own: see ``box.run``."""
