@@ -6,7 +6,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,14 +54,20 @@ def _chunk(more: dict[str, Any]) -> bytes:
 
 def call(name: str, arguments: Any, **more: Any) -> Reply:
     """The model calls a tool; ``arguments`` as a string are sent as they are."""
-    written = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    function = {"name": name, "arguments": written}
-    message = {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
-    }
-    return _completion(message, "tool_calls", **more)
+    return calls([(name, arguments)], **more)
+
+
+def calls(wanted: Sequence[tuple[str, Any]], content: str | None = None, **more: Any) -> Reply:
+    """The model calls several tools at once, and may say something to it."""
+    made = [
+        {"id": f"call_{n}", "type": "function", "function": {"name": name, "arguments": _written(arguments)}}
+        for n, (name, arguments) in enumerate(wanted, 1)
+    ]
+    return _completion({"role": "assistant", "content": content, "tool_calls": made}, "tool_calls", **more)
+
+
+def _written(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
 def submit(value: Any) -> Reply:
