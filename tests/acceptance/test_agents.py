@@ -1,5 +1,6 @@
 """Agents that act, end to end: REST, workers as processes that are killed, a model server on the wire, real pages."""
 
+import contextlib
 import json
 import signal
 import threading
@@ -101,7 +102,7 @@ def stack() -> Iterator[Stack]:
         settings = {"AGENTSYS_LEASE_S": "6", "AGENTSYS_HEARTBEAT_S": "2", "AGENTSYS_RETRY_BASE_S": "0.1"}
         with Up(folder, AGENTSYS_MODEL="openai-chat:scripted", **own, **settings) as up:
             made = Stack(up.wait_until_ready(), model, pages)
-            with made.http:
+            with contextlib.closing(made.http):
                 yield made
 
 
