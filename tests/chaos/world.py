@@ -26,6 +26,12 @@ SETTINGS = {
     "AGENTSYS_DRAIN_S": "5",
 }
 PATIENCE_S = 120.0
+#: Workspaces with their agents, by the services that ``manage.py seed`` uses: REST makes none.
+TENANTS = """
+from agentsys.accounts import services as accounts
+from agentsys.agents import services as agents
+for slug in {slugs!r}:
+    agents.ensure_default(workspace_id=accounts.ensure_workspace(slug=slug, name=slug).pk)"""
 
 
 def size(short: int, long: int, full: int) -> int:
@@ -38,10 +44,10 @@ def form() -> str:
 
 
 class World:
-    """``acknowledged`` are the runs that a 2xx has promised, in order."""
+    """``acknowledged`` are the runs that a 2xx has promised, in order; ``workspace`` a slug, or empty."""
 
-    def __init__(self, folder: Path, up: Up, database_url: str = "") -> None:
-        self.folder, self.up, self._database_url = folder, up, database_url
+    def __init__(self, folder: Path, up: Up, database_url: str = "", workspace: str = "") -> None:
+        self.folder, self.up, self._database_url, self.workspace = folder, up, database_url, workspace
         self.witness = folder / "witness.log"
         self.acknowledged: list[str] = []
         self._http = httpx.Client(timeout=30, trust_env=False)
@@ -53,10 +59,20 @@ class World:
     # --- The user ---------------------------------------------------------------------
     def login(self) -> None:
         at = self.up.endpoints
-        answer = self._http.post(
-            f"{at['api']}/auth/token", json={"username": at["username"], "password": at["password"]}
-        )
+        who = {"username": at["username"], "password": at["password"]}
+        where = {"workspace": self.workspace} if self.workspace else {}
+        answer = self._http.post(f"{at['api']}/auth/token", json=who | where)
         self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
+
+    def beside(self, *slugs: str) -> "list[World]":
+        """The same stack seen by users of other workspaces, which are made; all that is promised is in one list."""
+        made = self.manage("shell", "-c", TENANTS.format(slugs=slugs))
+        assert made.returncode == 0, made.stderr
+        others = [World(self.folder, self.up, self._database_url, slug) for slug in slugs]
+        for other in others:
+            other.acknowledged = self.acknowledged
+            other.login()
+        return others
 
     @property
     def authorization(self) -> str:
@@ -160,8 +176,11 @@ class World:
     def verify(self) -> "subprocess.CompletedProcess[str]":
         known = self.folder / "acknowledged"
         known.write_text("\n".join(self.acknowledged))
+        return self.manage("verify", "--acknowledged", str(known))
+
+    def manage(self, *words: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "manage.py", "verify", "--acknowledged", str(known)],
+            [sys.executable, "manage.py", *words],
             cwd=ROOT, env=environment(self.up.folder, DATABASE_URL=self.database_url),
             capture_output=True, text=True, timeout=600,
         )  # fmt: skip

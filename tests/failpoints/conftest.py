@@ -9,9 +9,12 @@ from agentsys.runs import verify
 from agentsys.runs.store import claims
 from tests.failpoints import tools
 
+#: How an error ends that the sweeper logs where it puts right what is wrong.
+REPAIRED = ("miscounted; put right", "had no live step; repaired")
+
 
 @pytest.fixture(autouse=True)
-def _alone(transactional_db, settings, no_bell, monkeypatch, tmp_path):
+def _alone(transactional_db, settings, no_bell, priced, monkeypatch, tmp_path, caplog):
     assert tools.LOADED
     settings.LEASE_S = 1.0  # PostgreSQL has been up for longer than that
     witness = tmp_path / "witness"
@@ -20,6 +23,8 @@ def _alone(transactional_db, settings, no_bell, monkeypatch, tmp_path):
     for module in (db, claims):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=db.time.monotonic, sleep=lambda _s: None))
     yield
+    # What is put right later has been wrong at some commit, whatever verify finds in the end.
+    assert [line for line in caplog.messages if line.endswith(REPAIRED)] == []
     assert [finding for finding in verify.check() if finding.violations] == []
 
 

@@ -14,11 +14,12 @@ from agentsys.core import procs
 from agentsys.core.errors import ApprovalDecided, DatabaseUnavailable
 from agentsys.infrastructure.sweeper import Sweeper
 from agentsys.runs import approvals, batch, control, leases, services
-from agentsys.runs.models import Run, Step
+from agentsys.runs.models import Budget, LaneSlot, Run, Step
+from agentsys.runs.store import slots
 from agentsys.runs.submission import Submission
 from tests.failpoints import tools
 from tests.failpoints.points import Points
-from tests.failpoints.shapes import Shape
+from tests.failpoints.shapes import ROOM, Shape
 from tests.support.rows import sql
 from tests.support.worker import Worker
 
@@ -43,6 +44,7 @@ class Play:
     def go(self, points: Points) -> None:
         """Until all runs have ended."""
         self.points = points
+        limit_slots(self.agent, self.shape)
         tools.meanwhile[:] = [lambda: self._asked(self.shape.meanwhile)]
         with points.watched():
             self.runs = self._asked(submit)
@@ -97,10 +99,17 @@ class Play:
         return act(self)
 
 
+def limit_slots(agent: Agent, shape: Shape) -> None:
+    if shape.slots is not None:
+        slots.set_limit(agent.workspace_id, "compute", lim=shape.slots, weight=None)
+
+
 def submit(play: Play) -> list[Run]:
     shape, agent = play.shape, play.agent
     plan = {"steps": list(shape.steps)} if shape.steps else None
-    request = Submission(agent=agent.slug, plan=plan, goal=shape.goal or play.key, limits=shape.limits)
+    request = Submission(
+        agent=agent.slug, plan=plan, goal=shape.goal or play.key, limits=shape.limits, model=shape.model
+    )
     if shape.runs > 1:
         requests = [request] * shape.runs
         return batch.submit_all(
@@ -125,6 +134,8 @@ def decide(play: Play) -> None:
         _resolve(run, step)
     if run.status == "paused":
         control.resume(run)
+    if (run.status, run.reason) == ("waiting", "budget"):
+        control.resume(run, limits={"tokens": ROOM["tokens"]})
 
 
 def _resolve(run: Run, step: Step) -> None:
@@ -153,8 +164,10 @@ def check(play: Play) -> None:
         assert run.status == shape.status, (run.reason, run.error)
         assert shape.result is None or run.result == shape.result, run.result
         assert not run.steps.exclude(lease_expires_at=None).exists()
+        assert not Budget.objects.filter(run=run, reserved__gt=0).exists()
         results = Counter(run.events.filter(type="step.succeeded").values_list("step", flat=True))
         assert set(results.values()) <= {1}, results
     calls = Counter(line for line in tools.lines() if not line.startswith("second"))
     assert set(calls.values()) <= {1}, "a call was repeated"
+    assert not LaneSlot.objects.exclude(used=0).exists()
     assert leases.held() == []

@@ -9,6 +9,7 @@ from agentsys.core.errors import InvalidTransition
 from agentsys.runs import control, services
 from agentsys.runs.models import RunMessage
 from agentsys.runs.store import claims
+from tests.support.priced import MODEL
 
 if TYPE_CHECKING:
     from tests.failpoints.play import Play
@@ -24,7 +25,8 @@ def nothing(play: "Play") -> None:
 class Shape:
     """``first`` is done once the run is there, ``meanwhile`` during an unsafe call, ``ended`` when it has ended.
 
-    ``points`` is the least number of points that must have been found, or the shape has become empty.
+    ``points`` is the least number of points that must have been found, or the shape has become empty; ``slots`` how
+    many steps of the lane may be under way, if not as many as there are.
     """
 
     steps: Sequence[dict[str, Any]]
@@ -37,6 +39,8 @@ class Shape:
     runs: int = 1
     goal: str = ""
     limits: Mapping[str, Any] = field(default_factory=dict)
+    model: str = ""
+    slots: int | None = None
 
 
 def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
@@ -45,6 +49,11 @@ def echo(key: str, value: Any = None, **fields: Any) -> dict[str, Any]:
 
 def call(key: str, tool: str, after: Sequence[str] = (), **arguments: Any) -> dict[str, Any]:
     return {"key": key, "tool": f"witnessed.{tool}", "depends_on": list(after), "arguments": arguments}
+
+
+def say(key: str, after: Sequence[str] = ()) -> dict[str, Any]:
+    """A call of a model that has a price."""
+    return {"key": key, "kind": "answer", "objective": "Say something.", "depends_on": list(after)}
 
 
 # --- What people do; each may be asked again, for the answer may have been lost -----------------------------------
@@ -101,8 +110,17 @@ QUESTION = (
     echo("c", "${q}", depends_on=["w"]),
 )
 ACTING = ({"key": "a", "kind": "act", "objective": "Compute 20 * 3"}, echo("c", "${a}"))
+FAN = (echo("a", 1), echo("b", "${a}"), echo("c", "${a}"), echo("d", "${a}"), echo("e", ["${b}", "${c}", "${d}"]))
+ONE_CALL = (say("a"), echo("b", "${a}"))
+SPENDING = (say("a"), say("b", ["a"]), echo("c", ["${a}", "${b}"]))
+CHILD_SPENDING = (
+    {"key": "d", "kind": "delegate", "arguments": {"plan": {"steps": [say("x")]}}},
+    echo("e", "${d.x}"),
+)
 STEP_RETRY = (call("a", "second"), echo("b", "${a}"))
 RUN_RETRY = (echo("a", 1), {**call("b", "second", ["a"], how="failed", of="${goal}")}, echo("c", ["${a}", "${b}"]))
+
+ROOM = {"tokens": 100_000, "cost_usd": 1}
 
 SHAPES: dict[str, Shape] = {
     "linear": Shape(LINEAR, "succeeded", {"c": [[1]]}, 10),
@@ -112,6 +130,8 @@ SHAPES: dict[str, Shape] = {
     "retry of a step": Shape(STEP_RETRY, "succeeded", {"b": "second"}, 25),
     "retry of a run": Shape(RUN_RETRY, "succeeded", {"c": [1, "second"]}, 25, ended=retry),
     "acting": Shape(ACTING, "succeeded", {"c": {"value": 60, "expression": "20 * 3"}}, 25),
+    "waiting for slots": Shape(FAN, "succeeded", {"e": [1, 1, 1]}, 15, slots=1),
+    "within budgets": Shape(ONE_CALL, "succeeded", {"b": "said"}, 10, limits=ROOM, model=MODEL),
     "cancel": Shape(LINEAR, "cancelled", None, 7, first=cancel),
     "cancel during an unsafe call": Shape(UNSAFE, "cancelled", None, 15, meanwhile=cancel),
     "cancel during a verifiable call": Shape(VERIFIABLE, "cancelled", None, 15, meanwhile=cancel),
@@ -119,6 +139,12 @@ SHAPES: dict[str, Shape] = {
 #: Played too where there is time.
 MORE: dict[str, Shape] = {
     "several runs": Shape(LINEAR, "succeeded", {"c": [[1]]}, 20, runs=4),
+    "capped": Shape(FAN, "succeeded", {"e": [1, 1, 1]}, 15, limits={"parallel": 1}),
+    "two calls within budgets": Shape(SPENDING, "succeeded", {"c": ["said", "said"]}, 15, limits=ROOM, model=MODEL),
+    "budget raised": Shape(SPENDING, "succeeded", {"c": ["said", "said"]}, 20, limits={"tokens": 10}, model=MODEL),
+    "several runs for one slot": Shape(LINEAR, "succeeded", {"c": [[1]]}, 20, runs=3, slots=1),
+    "several capped runs for two slots": Shape(FAN, "succeeded", None, 20, runs=2, slots=2, limits={"parallel": 2}),
+    "child within its parent's budget": Shape(CHILD_SPENDING, "succeeded", {"e": "said"}, 25, limits=ROOM, model=MODEL),
     "question and timer": Shape(QUESTION, "succeeded", {"c": "this"}, 40),
     "unsafe call": Shape(UNSAFE, "succeeded", {"c": "charged"}, 10),
     "verifiable call": Shape(VERIFIABLE, "succeeded", {"c": "transferred"}, 10),

@@ -9,7 +9,8 @@ import argparse
 import sys
 import time
 
-from tests.mutants.catalogue import MUTANTS, Mutant
+from tests.mutants.catalogue import MUTANTS
+from tests.mutants.mutant import Mutant
 from tests.mutants.play import Lab, Verdict
 
 

@@ -1,12 +1,11 @@
 """The guards, each with the change that removes it and the tests that must fail then.
 
-A change is (file, text that is there exactly once, text in its place).  A guard with a second one behind it says
-so in ``both``, and is removed together with that.
+A guard with a second one behind it says so in ``both``, and is removed together with that.  Those of slots, caps and
+budgets are in ``limits.py``.
 """
 
-from dataclasses import dataclass
-
-Change = tuple[str, str, str]
+from tests.mutants.limits import LIMITS
+from tests.mutants.mutant import Mutant
 
 CLAIM = "agentsys/runs/sql/claim.sql"
 COMPLETE = "agentsys/runs/sql/complete.sql"
@@ -16,26 +15,14 @@ SWEEPS = "agentsys/runs/sql/sweeps.sql"
 APPROVALS = "agentsys/runs/sql/approvals.sql"
 MOVES = "agentsys/runs/store/moves.py"
 EXPANSION = "agentsys/runs/store/expansion.py"
-RESERVATIONS, BUDGETS_SQL = "agentsys/runs/store/reservations.py", "agentsys/runs/sql/budgets.sql"
 LEASES = "agentsys/runs/leases.py"
 
 _RUNS = "tests/runs/"
 _FENCE, _COMPLETE, _UNSAFE, _REAP = (f"{_RUNS}test_{name}.py" for name in ("fence", "complete", "unsafe", "reap"))
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """``tests`` are pytest's arguments; those marked ``ci`` are played by CI; ``fresh``: the tables are made anew."""
-
-    guard: str
-    changes: tuple[Change, ...]
-    tests: tuple[str, ...]
-    ci: bool = False
-    both: str = ""
-    fresh: bool = False
-
-
 MUTANTS = (
+    *LIMITS,
     # --- The fence ---------------------------------------------------------------------------------------------
     Mutant(
         "complete asks for the claim's token",
@@ -189,23 +176,6 @@ MUTANTS = (
         "what wakes in a paused run is held back",
         ((SWEEPS, "AND (r.status = 'paused' OR r.held_at", "AND (r.status = 'gone' OR r.held_at"),),
         ("tests/runs/test_pause.py::test_a_try_that_fails_sleeps_and_what_comes_due_stays_in_its_paused_run", f"{_RUNS}test_pause.py",),
-    ),
-    # --- Budgets -----------------------------------------------------------------------------------------------
-    Mutant(
-        "a call is made only where there is room",
-        ((BUDGETS_SQL, "WHERE b.id = room.id AND fit.output >= %(least)s::bigint", "WHERE b.id = room.id"),),
-        (f"{_RUNS}test_budgets.py",),
-    ),
-    Mutant(
-        "the fence of a reservation is the claim",
-        ((BUDGETS_SQL, "SELECT 1 FROM runs_step WHERE id = %(step_id)s AND claim_token = %(token)s::uuid AND status = 'running' FOR SHARE",
-          "SELECT 1 FROM runs_step WHERE id = %(step_id)s AND %(token)s::uuid IS NOT NULL FOR SHARE"),),
-        (f"{_RUNS}test_budgets.py",),
-    ),
-    Mutant(
-        "a plan finds room for all of its steps or for none",
-        ((BUDGETS_SQL, "SELECT bool_and(spent + %(steps)s::int <= lim) AS fits FROM mine", "SELECT true AS fits FROM mine"),),
-        (f"{_RUNS}test_limits.py",),
     ),
     # --- Run control -------------------------------------------------------------------------------------------
     Mutant(

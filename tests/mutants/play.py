@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from agentsys.infrastructure.embedded import Postgres, Redis, scratch
-from tests.mutants.catalogue import Change, Mutant
+from tests.mutants.mutant import Change, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (

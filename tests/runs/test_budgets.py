@@ -71,6 +71,33 @@ def test_the_offline_model_costs_nothing(submit, worker):
     assert (budget(run), budget(run, "cost_micros")) == ((1, 0, 0), (1, 0, 0))
 
 
+def delegated(*steps):
+    return {"key": "d", "kind": "delegate", "arguments": {"plan": {"steps": list(steps)}}}
+
+
+@pytest.mark.promise("P18")
+def test_the_calls_of_child_runs_count_on_all_the_runs_above_them(submit, worker, priced):
+    run = submit([SAY, delegated(SAY, delegated(SAY))], model=MODEL, limits={"tokens": 50_000, "cost_usd": 1})
+
+    worker.finish(run)
+
+    assert (run.status, len(priced.requests)) == ("succeeded", 3)
+    assert (budget(run), budget(run, "cost_micros")) == ((50_000, 450, 0), (1_000_000, 600, 0))
+
+
+@pytest.mark.promise("P18")
+def test_a_child_run_waits_for_room_above_it_and_goes_on_with_a_raise_there(submit, worker, priced):
+    run = submit([delegated(SAY)], model=MODEL, limits={"tokens": 10})
+
+    worker.work()
+
+    child = Run.objects.get(parent_run=run)
+    assert (child.status, child.reason, len(priced.requests)) == ("waiting", "budget", 0)
+    control.resume(services.get(run.workspace_id, run.pk), limits={"tokens": 50_000})
+    sweeps.mind_budgets()
+    assert (worker.finish(run).status, budget(run)) == ("succeeded", (50_000, 150, 0))
+
+
 # --- Used up ----------------------------------------------------------------------------
 @pytest.mark.parametrize("limits", [{"tokens": 600}, {"cost_usd": 0.0008}])
 def test_used_up_means_waiting_with_the_work_kept_and_a_raise_goes_on(submit, worker, priced, step_of, limits):

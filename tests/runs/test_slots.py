@@ -216,6 +216,21 @@ def test_children_queue_behind_those_who_waited_before_them(submit, limit):
     assert (statuses(other), statuses(waits)) == ({"a": "ready"}, {"a": "queued"})
 
 
+def test_children_do_not_overtake_those_who_wait_for_a_slot_that_has_just_been_freed(submit, limit, monkeypatch):
+    limit(2)
+    run, other, waits = submit(fan(4)), submit([echo()]), submit([echo()])
+    held = {one.run_id: one for one in claims.claim_some("compute", owner="w", limit=2)}
+    with monkeypatch.context() as patch:
+        patch.setattr(slots, "admit_all", lambda pairs: [])  # it comes a moment later
+        done(held[other.pk])
+        done(held[run.pk])
+    assert (used(), Counter(statuses(run).values())) == (1, {"succeeded": 1, "running": 1, "queued": 3})
+
+    sweeps.admit()
+
+    assert (statuses(waits), Counter(statuses(run).values())["queued"]) == ({"a": "ready"}, 3)
+
+
 def test_a_child_in_another_lane_takes_a_slot_there_and_gives_back_its_parents(submit, limit):
     limit(1)
     run = submit([echo("a"), echo("b", tool="test.far", depends_on=["a"])])
@@ -299,15 +314,17 @@ def test_what_was_paused_queues_for_its_slots_again(submit, limit):
     assert (step.status, step.held, statuses(other)) == ("queued", "", {"a": "ready"})
 
 
-def test_what_is_queued_in_a_paused_run_is_never_admitted(submit, limit):
+def test_what_is_queued_in_a_paused_run_is_never_admitted_and_in_nobodys_way(submit, limit):
     limit(1)
-    first, run = submit([echo()]), submit([echo()])
+    first, run, behind = submit([echo()]), submit([echo()]), submit([echo()])
     control.pause(run)
 
     done(claim("compute", owner="w"))
     sweeps.admit()
 
-    assert (statuses(run), used()) == ({"a": "queued"}, 0)
+    assert (statuses(run), statuses(behind), used()) == ({"a": "queued"}, {"a": "ready"}, 1)
+    done(claim("compute", owner="w"))
+    assert used() == 0
     control.resume(run)
     assert statuses(run) == {"a": "ready"}
     first.refresh_from_db()

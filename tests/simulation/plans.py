@@ -26,6 +26,7 @@ def limits(rng: Random, steps: int) -> dict[str, float]:
         "cost_usd": rng.choice((0.0005, 0.01)),
         "steps": steps + rng.randint(0, 2),
         "time_s": 600,
+        "parallel": rng.randint(1, 3),
     }
     return {name: value for name, value in drawn.items() if rng.random() < 0.3}
 

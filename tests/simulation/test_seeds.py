@@ -29,7 +29,7 @@ SOMETIMES = (
     "fenced", "already", "reaped", "crashed", "frozen", "lost bell", "unknown commit", "before a commit",
     "after a statement", "late decision", "resolved", "clock jumped", "clock jumped back", "zombie", "poison",
     "replanned", "superseded", "refused: too_many_plans", "parked", "raised", "held", "kept", "admitted",
-    "admitted by the sweeper",
+    "admitted by the sweeper", "capped", "cap changed", "placed by the sweeper", "limit changed",
 )  # fmt: skip
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.django_db(transaction=True)]

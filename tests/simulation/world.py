@@ -27,7 +27,7 @@ from agentsys.core.errors import (
 from agentsys.runs import approvals, budgets, control, services
 from agentsys.runs.models import Approval, Run, Step
 from agentsys.runs.states import Lane
-from agentsys.runs.store import moves, slots, sweeps
+from agentsys.runs.store import moves, parallel, slots, sweeps
 from agentsys.runs.submission import Submission
 from tests.simulation import plans
 from tests.simulation.faults import Faults
@@ -122,6 +122,18 @@ class World:
             control.resume(run, limits=_raised(run.limits, 2))
             self.seen["raised"] += 1
 
+    def cap(self) -> None:
+        """A run's cap on its parallel steps is changed while they move, if it has one."""
+        if self.runs:
+            control.resume(self.rng.choice(self.runs), limits={"parallel": self.rng.randint(1, 3)})
+            self.seen["cap changed"] += 1
+
+    def limit_lane(self) -> None:
+        """An admin changes how many steps may be under way."""
+        lane = self.rng.choice((Lane.COMPUTE, Lane.COMPUTE, Lane.MODEL))
+        slots.set_limit(self.workspace.pk, lane, lim=self.rng.choice((1, 2, 3, 20)), weight=None)
+        self.seen["limit changed"] += 1
+
     def limit_workspace(self) -> None:
         tokens = self.rng.choice((None, 300, 1_000, 5_000))
         budgets.set_limits(self.workspace.pk, None, {"tokens": tokens})
@@ -190,6 +202,15 @@ class World:
     def record_again(self) -> None:
         self._worker().record_again()
 
+    def record_and_end(self) -> None:
+        """A worker ends between its commit and what comes after: places and slots that it has freed are nobody's."""
+        worker = self._worker()
+        with pytest.MonkeyPatch.context() as patch:
+            for module, name in ((parallel, "fit_all"), (slots, "admit_all")):
+                patch.setattr(module, name, lambda _some: [])
+            worker.record(go_on=0)
+        worker.crash()
+
     def release(self) -> None:
         self._worker().release()
 
@@ -248,6 +269,11 @@ class World:
     def admit(self) -> None:
         """The sweeper's look at what is queued while a slot is free."""
         before = self.seen["admitted"]
+        held = Step.objects.filter(held="parallel")
+        capped = held.count()
+        sweeps.fit()
+        self.seen["capped"] += bool(capped)
+        self.seen["placed by the sweeper"] += held.count() < capped
         self.seen["admitted by the sweeper"] += bool(sweeps.admit())
         self.seen["admitted"] = before
 
@@ -355,7 +381,7 @@ class World:
 
 
 def _raised(limits: Mapping[str, float], times: int) -> dict[str, float]:
-    most = {"steps": 1_000, "time_s": 31_536_000}
+    most = {"steps": 1_000, "time_s": 31_536_000, "parallel": 1_000}
     return {name: min(value * times, most.get(name, value * times)) for name, value in limits.items()}
 
 
@@ -364,4 +390,5 @@ _WEIGHTS = {
     "crash": 2, "bad_step": 1, "freeze": 3, "zombie": 1, "reap": 5, "wake": 5, "admit": 3, "decide": 5, "resolve": 3,
     "expire_questions": 1, "clock_jumps": 1, "clock_jumps_back": 1, "deadline": 1, "cancel": 1, "replan": 3, "plan": 6,
     "pause": 2, "resume": 3, "retry": 2, "repair": 0, "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
+    "cap": 1, "limit_lane": 1, "record_and_end": 2,
 }  # fmt: skip
