@@ -200,7 +200,7 @@ MUTANTS = (
     ),
     Mutant(
         "a step has one child, whatever became of its worker",
-        (("agentsys/runs/delegation.py", "    if Run.objects.filter(parent_step=claim.id).exists():\n        return Delegated()\n", ""), (CONTROL, "    ON CONFLICT DO NOTHING\n", "")),
+        (("agentsys/runs/delegation.py", "    if (there := Run.objects.filter(parent_step=claim.id).values_list(\"pk\", flat=True).first()) is not None:\n        return Delegated(there)\n", ""), (CONTROL, "    ON CONFLICT DO NOTHING\n", "")),
         ("tests/runs/test_children.py::test_an_attempt_that_comes_again_finds_the_child_of_the_first", f"{_RUNS}test_children.py",),
         both="the look before, and ON CONFLICT for those who look at the same moment",
     ),
