@@ -46,3 +46,19 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} is {self.role} of {self.workspace}"
+
+
+class RequestKey(models.Model):
+    """An Idempotency-Key under which something other than a run was ``made`` (its id), once; see keys.py."""
+
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="+", db_index=False)
+    key = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+    made = models.CharField(max_length=64, blank=True)
+    at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["key", "workspace"], name="requestkey_once")]
+
+    def __str__(self) -> str:
+        return self.key

@@ -1,7 +1,8 @@
 """Agents and their versions.  A version never changes; a change is the next version."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
@@ -9,13 +10,17 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from agentsys.accounts import keys
+from agentsys.accounts.keys import Key
 from agentsys.agents import services
 from agentsys.agents.definition import Definition
 from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.api.fields import Body, Integer, Object, Slug, Text, checked, shown
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
 from agentsys.api.pages import Keyset
 from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
+from agentsys.runs.services import free_key
 
 _DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits", "approvals", "planning")
 
@@ -95,6 +100,20 @@ class AgentViews(WorkspaceViews):
             raise NotFound
         return found
 
+    def key(self, *asked: Any) -> Key | None:
+        """The request's Idempotency-Key, for what is asked for."""
+        return free_key(self.workspace_id, idempotency_key(self.request), *asked)
+
+    def created(self, kind: type[serializers.Serializer[Any]], row: Any, *, replayed: bool) -> Response:
+        """
+        Raises:
+            NotFound: it was made before, and is gone.
+        """
+        if row is None:
+            raise NotFound("What this Idempotency-Key has made is gone.")
+        headers = replay_headers(replayed=replayed)
+        return Response(shown(kind, row), status=status.HTTP_201_CREATED, headers=headers)
+
 
 class Agents(AgentViews):
     permits: ClassVar[Mapping[str, str]] = {
@@ -113,13 +132,24 @@ class Agents(AgentViews):
         """The agents of the workspace."""
         return self.paged(self.agents())
 
-    @extend_schema(operation_id="agents_create", tags=["agents"], request=NewAgent, responses={201: AgentOut})
+    @extend_schema(
+        operation_id="agents_create",
+        tags=["agents"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=NewAgent,
+        responses={201: AgentOut},
+    )
     def create(self, request: Request) -> Response:
         """Define an agent; what you send becomes its version 1."""
         given = checked(NewAgent, request.data)
-        definition = Definition(**{name: given.pop(name) for name in _DEFINITION})
-        made = services.create_agent(workspace_id=self.workspace_id, definition=definition, **given)
-        return Response(shown(AgentOut, made), status=status.HTTP_201_CREATED)
+        key = self.key("agent", given)
+        named = {name: given.pop(name) for name in ("slug", "name", "description")}
+
+        def create() -> UUID:
+            return services.create_agent(workspace_id=self.workspace_id, definition=Definition(**given), **named).pk
+
+        made, replayed = keys.once(key, create)
+        return self.created(AgentOut, self.agents().filter(pk=made).first(), replayed=replayed)
 
     @extend_schema(operation_id="agents_retrieve", tags=["agents"], responses=AgentOut)
     def retrieve(self, request: Request, slug: str) -> Response:
@@ -154,13 +184,19 @@ class Versions(AgentViews):
         """The versions of an agent, the newest first."""
         return self.paged(self.agent(slug).versions.all())
 
-    @extend_schema(operation_id="versions_create", tags=["agents"], request=NewVersion, responses={201: VersionOut})
+    @extend_schema(
+        operation_id="versions_create",
+        tags=["agents"],
+        parameters=[IDEMPOTENCY_KEY],
+        request=NewVersion,
+        responses={201: VersionOut},
+    )
     def create(self, request: Request, slug: str) -> Response:
         """Add the next version; new runs use it from now on, runs under way keep theirs."""
-        found = self.agent(slug)
-        definition = Definition(**checked(NewVersion, request.data))
-        made = services.add_version(found, definition=definition)
-        return Response(shown(VersionOut, made), status=status.HTTP_201_CREATED)
+        found, given = self.agent(slug), checked(NewVersion, request.data)
+        key = self.key("version", found.pk, given)
+        made, replayed = keys.once(key, lambda: services.add_version(found, definition=Definition(**given)).pk)
+        return self.created(VersionOut, found.versions.filter(pk=made).first(), replayed=replayed)
 
     @extend_schema(operation_id="versions_retrieve", tags=["agents"], responses=VersionOut)
     def retrieve(self, request: Request, slug: str, number: int) -> Response:

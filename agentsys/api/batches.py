@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from agentsys.api.errors import faults_of
 from agentsys.api.fields import Body, checked, shown
-from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, SubmitRun, idempotency_key
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
+from agentsys.api.runs import RunOut, RunViews, SubmitRun
 from agentsys.core.errors import InvalidInput
 from agentsys.runs import batch
 from agentsys.runs.submission import Submission
@@ -68,5 +69,4 @@ class Batches(RunViews):
             idempotency_key=idempotency_key(request),
         )
         body = {"results": [shown(RunOut, run) for run in runs]}
-        headers = {"Idempotent-Replayed": "true"} if replayed else {}
-        return Response(body, status=status.HTTP_202_ACCEPTED, headers=headers)
+        return Response(body, status=status.HTTP_202_ACCEPTED, headers=replay_headers(replayed=replayed))

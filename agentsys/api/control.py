@@ -10,7 +10,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.api.fields import Body, Object, Text, checked, shown
-from agentsys.api.runs import IDEMPOTENCY_KEY, RunOut, RunViews, idempotency_key, recorded
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key
+from agentsys.api.runs import RunOut, RunViews, recorded
 from agentsys.runs import control, forks
 from agentsys.runs.forks import Fork
 

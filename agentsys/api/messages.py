@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.api.fields import Body, Boolean, Text, checked, shown
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
 from agentsys.api.pages import Keyset
 from agentsys.api.steps import RUN, PartsOfRun
 from agentsys.runs import control, services
@@ -52,7 +53,7 @@ class Messages(PartsOfRun):
     @extend_schema(
         operation_id="messages_create",
         tags=["runs"],
-        parameters=[RUN],
+        parameters=[RUN, IDEMPOTENCY_KEY],
         request=SendMessage,
         responses={201: MessageOut},
     )
@@ -64,5 +65,6 @@ class Messages(PartsOfRun):
         """
         run = services.get(self.workspace_id, run_id)
         body: dict[str, Any] = checked(SendMessage, request.data)
-        made = control.message(run, body["text"], user=self.user, replan=body["replan"])
-        return Response(shown(MessageOut, made), status=status.HTTP_201_CREATED)
+        made, replayed = control.message(run, **body, user=self.user, idempotency_key=idempotency_key(request))
+        headers = replay_headers(replayed=replayed)
+        return Response(shown(MessageOut, made), status=status.HTTP_201_CREATED, headers=headers)

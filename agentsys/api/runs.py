@@ -16,6 +16,7 @@ from agentsys.accounts.access import Access
 from agentsys.agents.models import AgentVersion
 from agentsys.agents.services import DEFAULT_SLUG
 from agentsys.api.fields import Body, Integer, Json, Number, Object, Row, Text, checked, shown
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
 from agentsys.api.pages import NewestFirst, invalid
 from agentsys.api.steps import StepOut
 from agentsys.api.views import WorkspaceViews
@@ -37,12 +38,6 @@ FORM = {
         "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
     },
 }
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key",
-    str,
-    OpenApiParameter.HEADER,
-    description="The same key and body give the same run again, with Idempotent-Replayed: true.",
-)
 
 
 @extend_schema_field({"type": "object", "additionalProperties": {"type": "string"}})
@@ -180,23 +175,9 @@ class RunViews(WorkspaceViews):
         return found
 
 
-def idempotency_key(request: Request) -> str:
-    """The header, or none.
-
-    Raises:
-        InvalidInput: it is there and empty: whoever sends that believes to be safe, and would not be.
-    """
-    key = request.headers.get("Idempotency-Key")
-    if key is not None and not key.strip():
-        raise invalid("Idempotency-Key", "It is empty; leave the header out, or send a key.")
-    return key or ""
-
-
 def recorded(run: Run, request: Request, *, replayed: bool) -> Response:
     """The answer to whatever made a run."""
-    headers = {"Location": f"{request.path.partition('/runs')[0]}/runs/{run.pk}"}
-    if replayed:
-        headers["Idempotent-Replayed"] = "true"
+    headers = {"Location": f"{request.path.partition('/runs')[0]}/runs/{run.pk}", **replay_headers(replayed=replayed)}
     return Response(shown(RunOut, run), status=status.HTTP_202_ACCEPTED, headers=headers)
 
 

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from agentsys.accounts import keys as key_rules
 from agentsys.accounts.models import User
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, IdempotencyKeyReused, InvalidInput, NotFound, PayloadTooLarge
@@ -50,7 +51,7 @@ def submit_all(
         IdempotencyKeyReused: the key belongs to something else.
         QuotaExceeded: the workspace has submitted as much as it may for now; nothing was stored.
     """
-    intake.check_key(idempotency_key)
+    key_rules.check(idempotency_key)
     if not requests:
         return [], False
     faults = _Faults()
@@ -100,7 +101,8 @@ def _replayed(workspace_id: UUID, keys: Sequence[str], digest: str) -> list[Run]
     """The runs of the batch that had these keys; none if there was none."""
     kept = Run.objects.select_related("agent_version__agent")
     found = {run.idempotency_key: run for run in kept.filter(workspace_id=workspace_id, idempotency_key__in=keys)}
-    if keys[0] in found and found[keys[0]].request_digest != digest:
+    taken = key_rules.is_taken(workspace_id, keys[0]) if keys[0] not in found else False
+    if taken or (keys[0] in found and found[keys[0]].request_digest != digest):
         raise IdempotencyKeyReused
     return [found[key] for key in keys if key in found] if keys[0] in found else []
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from django.db import IntegrityError
 
+from agentsys.accounts import keys
 from agentsys.accounts.models import User
 from agentsys.agents import definition
 from agentsys.core import db
@@ -16,7 +17,7 @@ from agentsys.core.errors import InvalidInput, InvalidTransition
 from agentsys.core.ids import uuid7
 from agentsys.core.sanitize import clean
 
-from . import dispatch, intake, services
+from . import dispatch, services
 from .models import Run, RunMessage
 from .states import RunStatus, StepKind
 from .store import budgets, control, derive, families, messages, quota
@@ -98,13 +99,19 @@ def retry(run: Run, *, user: User | None = None, idempotency_key: str = "") -> t
     return make(run, derived, user=user, key=idempotency_key, digest=digest, told={"retry_of": str(run.pk)})
 
 
-def message(run: Run, text: str, *, user: User | None = None, replan: bool = False) -> RunMessage:
+def message(
+    run: Run, text: str, *, user: User | None = None, replan: bool = False, idempotency_key: str = ""
+) -> tuple[RunMessage, bool]:
     """Tell a run something; its next step that asks a model (a plan, an answer) takes it into account.
 
     With ``replan`` it plans anew at once: what has not started waits for the new plan, and is replaced by it.
 
+    Returns:
+        The message, and whether it was there before (by the key).
+
     Raises:
-        InvalidInput: the text is empty, too long or cannot be stored.
+        InvalidInput: the text is empty, too long or cannot be stored, or the key is none.
+        IdempotencyKeyReused: the key belongs to another request.
         InvalidTransition: the run ends or has ended.
         TooManyMessages: it has had as many as it may.
         PlanFixed, TooManyPlans: it cannot plan anew.
@@ -112,9 +119,10 @@ def message(run: Run, text: str, *, user: User | None = None, replan: bool = Fal
     if not text.strip() or len(text) > MAX_MESSAGE_CHARS or clean(text) != text:
         said = f"A message has 1 to {MAX_MESSAGE_CHARS:,} characters, and no NUL or half a surrogate pair."
         raise InvalidInput(said, errors=[{"path": "text", "code": "bad_value", "message": said}])
-    sent = db.retrying(lambda: messages.send(run.pk, text, by=services.name_of(user), replan=replan))
+    key = services.free_key(run.workspace_id, idempotency_key, "message", run.pk, text, replan)
+    sent = db.retrying(lambda: messages.send(run.pk, text, by=services.name_of(user), replan=replan, key=key))
     dispatch.wake(sent.lanes)
-    return RunMessage.objects.get(pk=sent.id)
+    return RunMessage.objects.get(pk=sent.id), sent.replayed
 
 
 def _last_answers(steps: Sequence[db.Row]) -> list[str]:
@@ -139,7 +147,7 @@ def known_by(origin: Run, key: str, digest: str) -> Run | None:
     Raises:
         InvalidInput, IdempotencyKeyReused: the key is none, or belongs to another request.
     """
-    intake.check_key(key)
+    keys.check(key)
     return services.replayed(origin.workspace_id, key, digest) if key else None
 
 

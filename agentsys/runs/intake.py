@@ -7,7 +7,7 @@ from uuid import UUID
 from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.agents.plans import parse_plan
 from agentsys.core import db
-from agentsys.core.errors import InvalidInput, NotFound, PlanInvalid
+from agentsys.core.errors import NotFound, PlanInvalid
 from agentsys.core.ids import uuid7
 from agentsys.core.sanitize import clean
 from agentsys.tools.registry import ToolSpec
@@ -17,7 +17,6 @@ from .store.create import NewRun, NewSteps, acting_step, planning_step, steps_of
 from .store.sql import SQL
 from .submission import Submission
 
-MAX_KEY = 200
 MAX_REMEMBERED = 1_000
 _remembered: dict[tuple[UUID, str], AgentVersion] = {}
 
@@ -106,12 +105,3 @@ def _values(request: Submission, version: AgentVersion) -> dict[str, Any]:
         "start_at": request.start_at,
         "deadline_s": request.deadline_s,
     }
-
-
-def check_key(key: str) -> None:
-    """
-    Raises:
-        InvalidInput: no Idempotency-Key looks like this.
-    """
-    if len(key) > MAX_KEY or not key.isprintable():
-        raise InvalidInput(f"An Idempotency-Key has at most {MAX_KEY} visible characters.")

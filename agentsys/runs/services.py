@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db import transaction
 
+from agentsys.accounts import keys
 from agentsys.accounts.models import User
 from agentsys.agents.models import AgentVersion
 from agentsys.core import db
@@ -44,7 +45,7 @@ def submit(
         IdempotencyKeyReused: the key belongs to another request.
         QuotaExceeded: the workspace has submitted as much as it may for now; nothing was stored.
     """
-    intake.check_key(idempotency_key)
+    keys.check(idempotency_key)
     submission.check(request)
     digest = request.digest() if idempotency_key else ""
     if idempotency_key and (known := replayed(workspace_id, idempotency_key, digest)):
@@ -118,13 +119,28 @@ def replayed(workspace_id: UUID, key: str, digest: str) -> Run | None:
     """The run that was made under this key, if there is one.
 
     Raises:
-        IdempotencyKeyReused: it was made for another request.
+        IdempotencyKeyReused: it was made for another request, or something else was made under it.
     """
     found = Run.objects.select_related("agent_version__agent").filter(workspace_id=workspace_id, idempotency_key=key)
     run = found.first()
+    if run is None and keys.is_taken(workspace_id, key):
+        raise IdempotencyKeyReused
     if run is not None and run.request_digest != digest:
         raise IdempotencyKeyReused
     return run
+
+
+def free_key(workspace_id: UUID, value: str, *request: Any) -> keys.Key | None:
+    """A key for something that is no run; None without one.  One query for one.
+
+    Raises:
+        InvalidInput: it is none.
+        IdempotencyKeyReused: a run was made under it.
+    """
+    key = keys.Key.of(workspace_id, value, *request)
+    if key is not None and Run.objects.filter(workspace_id=workspace_id, idempotency_key=value).exists():
+        raise IdempotencyKeyReused
+    return key
 
 
 def cancel(run: Run, *, user: User | None = None) -> Run:

@@ -2,14 +2,16 @@
 
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import transaction
+from django.utils.timezone import now
 
-from agentsys.accounts.models import Workspace
+from agentsys.accounts.models import RequestKey, Workspace
 from agentsys.agents.models import Agent, AgentVersion
 from agentsys.core import ids
 from agentsys.core.errors import InvalidInput, NotFound
@@ -384,3 +386,40 @@ def test_one_workspaces_times_are_shown_whether_it_has_its_own_or_not(workspace)
     assert [line.split()[0] for line in command("retention", "--workspace", "home").splitlines()] == ["(all)", "home"]
     assert "runs 3 days" in command("retention", "--workspace", "other")
     assert "home" not in command("retention")
+
+
+@pytest.mark.parametrize(
+    ("installation", "own", "gone"),
+    [
+        ((30, 0), {}, 40),
+        ((0, 0), {}, None),
+        ((30, 2), {}, 3),
+        ((30, 0), {"keys_days": 5.0}, 6),
+        ((30, 2), {"keys_days": 0.0}, 40),
+        ((30, 2), {"keys_days": 0.0, "runs_days": 0.0}, None),
+        ((30, 2), {"paused": True}, None),
+    ],
+)
+def test_keys_of_what_was_no_run_leave_by_their_age(workspace, settings, installation, own, gone):
+    settings.KEEP_RUNS_DAYS, settings.KEEP_KEYS_DAYS = installation
+    if own:
+        retention.set_policy(workspace.pk, **own)
+    for days in (0, 3, 6, 40, 4_000):
+        RequestKey.objects.create(workspace=workspace, key=f"{days}", digest="d", at=now() - timedelta(days=days))
+
+    assert spin(60) == sum(gone is not None and days >= gone for days in (0, 3, 6, 40, 4_000))
+
+    left = {int(key.key) for key in RequestKey.objects.all()}
+    assert left == {days for days in (0, 3, 6, 40, 4_000) if gone is None or days < gone}
+
+
+def test_keys_of_what_was_no_run_leave_in_batches_and_of_one_workspace(workspace):
+    other = Workspace.objects.create(slug="other", name="Other")
+    for n in range(25):
+        for where in (workspace, other):
+            RequestKey.objects.create(workspace=where, key=str(n), digest="d", at=now() - timedelta(days=4_000))
+
+    assert pruned(workspace_id=workspace.pk, batch=10, really=False) == {"requests": 25}
+    assert pruned(workspace_id=workspace.pk, batch=10) == {"requests": 25}
+
+    assert set(RequestKey.objects.values_list("workspace_id", flat=True)) == {other.pk}

@@ -96,6 +96,24 @@ SELECT (SELECT count(*) FROM due) AS taken, (SELECT count(*) FROM looked) AS loo
        (SELECT count(*) = %(batch)s FROM candidate) AS full,
        (SELECT id FROM due ORDER BY id DESC LIMIT 1) AS last_taken, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last_looked;
 
+-- name: prune_requests
+-- Idempotency keys of what was no run: by their age, as those of runs, and else as runs themselves.
+WITH looked AS MATERIALIZED (
+    SELECT id, workspace_id, at FROM accounts_requestkey WHERE id > %(after)s ORDER BY id LIMIT %(look)s
+), due AS MATERIALIZED (
+    SELECT l.id FROM looked l LEFT JOIN runs_retention t ON t.workspace_id = l.workspace_id
+     WHERE l.at < clock_timestamp() - make_interval(secs => 86400 * coalesce(
+           nullif(coalesce(t.keys_days, %(keys_days)s::float8), 0), nullif(coalesce(t.runs_days, %(runs_days)s::float8), 0)))
+       AND NOT (coalesce(t.paused, false) AND %(heed_pauses)s)
+       AND l.workspace_id = coalesce(%(workspace_id)s::uuid, l.workspace_id)
+     ORDER BY l.id LIMIT %(batch)s
+), gone AS (
+    DELETE FROM accounts_requestkey WHERE %(really)s AND id = ANY (ARRAY(SELECT id FROM due))
+)
+SELECT (SELECT count(*) FROM due) AS taken, (SELECT count(*) FROM looked) AS looked,
+       (SELECT count(*) = %(batch)s FROM due) AS full,
+       (SELECT max(id) FROM due) AS last_taken, (SELECT max(id) FROM looked) AS last_looked;
+
 -- name: prune_payloads
 -- Content that no run and no file uses, an hour after somebody last meant to.
 WITH looked AS MATERIALIZED (

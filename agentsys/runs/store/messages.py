@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from agentsys.accounts import keys
 from agentsys.core import db
 from agentsys.core.errors import InvalidTransition, TooManyMessages
 
@@ -19,10 +20,11 @@ MAX_MESSAGES = 100
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A message that was kept, and the lanes to ring."""
+    """A message that was kept, and the lanes to ring; ``replayed``: it was kept before, by the same key."""
 
     id: int
     lanes: Sequence[str] = ()
+    replayed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,18 @@ class Told:
     first: str
 
 
-def send(run_id: UUID, text: str, *, by: str | None = None, replan: bool = False) -> Sent:
+def send(run_id: UUID, text: str, *, by: str | None = None, replan: bool = False, key: keys.Key | None = None) -> Sent:
     """Keep a message for the run's next step that asks a model; with ``replan`` there is one that plans anew.
 
     Raises:
         InvalidTransition: the run ends or has ended.
         TooManyMessages: it has had as many as it may.
         PlanFixed, TooManyPlans: it cannot plan anew.
+        IdempotencyKeyReused: the key belongs to another request.
     """
     with locked(run_id) as change:
+        if key is not None and (before := keys.take(key)) is not None:
+            return Sent(int(before), replayed=True)
         if change.is_final or change.run["status"] == RunStatus.CANCELLING:
             raise InvalidTransition("The run has finished or is being stopped; nothing would read a message.")
         if replan:  # before the message is there: one that is not read yet says that a plan is asked for already
@@ -55,6 +60,8 @@ def send(run_id: UUID, text: str, *, by: str | None = None, replan: bool = False
             raise TooManyMessages(f"A run takes {MAX_MESSAGES} messages.")
         told: dict[str, Any] = {"replan": True} if replan else {}
         change.event("message.received", seq=row["seq"], text=text, by=by, **told)
+        if key is not None:
+            keys.made(key, row["id"])
     return Sent(int(row["id"]), change.lanes)
 
 

@@ -13,8 +13,8 @@ from .sql import SQL
 #: Rows that a batch looks at, and what it takes at most: runs or payloads, their events, their bytes.
 LOOK, BATCH, MOST_EVENTS, MOST_BYTES = 2_000, 200, 10_000, 50_000_000
 #: In the order in which they free what the next ones take.
-JOBS = ("runs", "history", "keys", "payloads", "traces")
-_FIRST: dict[str, Any] = {job: UUID(int=0) for job in JOBS} | {"payloads": 0}
+JOBS = ("runs", "history", "keys", "requests", "payloads", "traces")
+_FIRST: dict[str, Any] = {job: UUID(int=0) for job in JOBS} | {"requests": 0, "payloads": 0}
 TRIES = 3
 
 
@@ -71,7 +71,8 @@ def _taken(job: str, after: Any, terms: Terms) -> Batch:
     row = db.rows(
         SQL[f"prune_{job}"], after=after, look=LOOK, batch=terms.batch, really=terms.really,
         workspace_id=terms.workspace_id, heed_pauses=terms.heed_pauses, older_than=terms.older_than,
-        days=terms.days.get(job), least_days=least.get(job), most_rows=MOST_EVENTS, most_bytes=MOST_BYTES,
+        days=terms.days.get(job), runs_days=terms.days["runs"], keys_days=terms.days["keys"],
+        least_days=least.get(job), most_rows=MOST_EVENTS, most_bytes=MOST_BYTES,
     )[0]  # fmt: skip
     if row["full"] and row["taken"]:
         return Batch(row["taken"], row["last_taken"])

@@ -14,6 +14,7 @@ TEXTS = {
     "runs": "finished runs, with all that belongs to them",
     "history": "finished runs' events and attempts",
     "keys": "finished runs' idempotency keys",
+    "requests": "idempotency keys of what was no run",
     "payloads": "contents that nothing uses",
     "traces": "traces of runs long gone",
 }
