@@ -34,7 +34,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "separator": True,
             "items": [
                 _item("Workers", "memory", links.listed("infrastructure_worker")),
-                _item("Lanes", "lanes", links.listed("runs_laneslot")),
+                _item("Lanes", "alt_route", links.listed("runs_laneslot")),
                 _item("Outcomes", "bar_chart", links.listed("infrastructure_outcome"), "is_superuser"),
                 *([_item("Flower", "local_florist", flower)] if flower else []),
                 _item("API documentation", "api", API_DOCS),

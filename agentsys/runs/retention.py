@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 #: The sweeper begins a new pass so long after the last one has ended.
 REST_S = 300.0
 MAX_DAYS = 36_500
+#: Who is told to have done what no user has.
+SHELL = "the command line"
 
 
 def policy() -> dict[str, float]:
@@ -46,14 +48,14 @@ def set_policy(workspace_id: UUID | None, *, user: User | None = None, **values:
         if name != "paused" and value is not None and not 0 <= value <= MAX_DAYS:
             raise InvalidInput(f"{name} is a number of days up to {MAX_DAYS}; 0 is for ever.")
     found, _ = Retention.objects.update_or_create(workspace_id=cast(Any, workspace_id), defaults=values)
-    logger.info("%s set how long history of %s is kept: %s", name_of(user), workspace_id or "all", values)
+    logger.info("%s set how long history of %s is kept: %s", name_of(user) or SHELL, workspace_id or "all", values)
     return found
 
 
 def drop_policy(workspace_id: UUID | None, *, user: User | None = None) -> None:
     """A workspace keeps history as the installation does again, and pauses nothing."""
     Retention.objects.filter(workspace=cast(Any, workspace_id)).delete()
-    logger.info("%s gave %s the installation's times for history", name_of(user), workspace_id or "all")
+    logger.info("%s gave %s the installation's times for history", name_of(user) or SHELL, workspace_id or "all")
 
 
 def prune_all(terms: Terms) -> Iterator[tuple[str, int]]:

@@ -116,3 +116,9 @@ def test_others_only_look(staff, workspace, role):
     assert person.post(f"{LIST}{row.pk}/delete/", post="yes").status_code == 403
     row.refresh_from_db()
     assert row.lim == 500
+
+
+def test_who_chooses_no_agent_sees_that_it_is_the_whole_workspaces(staff, workspace, agent):
+    page = staff(Role.ADMIN).page(f"{LIST}add/")
+
+    assert [option.text() for option in page.css("select[name=agent] option")] == ["the whole workspace", agent.slug]

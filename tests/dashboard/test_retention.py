@@ -99,3 +99,12 @@ def test_a_superuser_pauses_the_whole_installation_and_sets_no_times_for_it_here
     assert superuser.post(f"{LIST}{row.pk}/change/", runs_days="5", paused="on").status_code == 200
     superuser.post(f"{LIST}{row.pk}/change/")
     assert times(row) == (None, None, None, False)
+
+
+def test_who_may_pause_all_sees_what_no_workspace_means(superuser, staff, workspace):
+    first = [
+        browser.page(f"{LIST}add/").css("select[name=workspace] option")[0]
+        for browser in (superuser, staff(Role.ADMIN))
+    ]
+
+    assert [option.text() for option in first] == ["all workspaces (only pauses)", "Select value"]

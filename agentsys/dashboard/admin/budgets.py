@@ -86,8 +86,11 @@ class BudgetAdmin(SavedByService):
             kwargs["queryset"] = access.writable(request, self.write_action, Workspace.objects.order_by("name"), "id")
         if db_field.name == "agent":
             kwargs["queryset"] = access.writable(request, self.write_action, Agent.objects.order_by("slug"))
-            kwargs |= {"required": False, "empty_label": "the whole workspace"}
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+            kwargs["required"] = False
+        field: Any = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if not field.required:
+            field.empty_label = "the whole workspace"
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, self.write_action, obj)

@@ -75,8 +75,11 @@ class RetentionAdmin(SavedByService):
 
     def formfield_for_foreignkey(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
         kwargs["queryset"] = access.writable(request, self.write_action or "", Workspace.objects.order_by("name"), "id")
-        kwargs |= {"required": not access.crosses_workspaces(request), "empty_label": "all workspaces (only pauses)"}
-        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+        kwargs["required"] = not access.crosses_workspaces(request)
+        field: Any = super().formfield_for_foreignkey(db_field, request, **kwargs)
+        if not field.required:
+            field.empty_label = "all workspaces (only pauses)"
+        return field
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return self._may(request, self.write_action, obj)

@@ -159,6 +159,7 @@ class LaneSlot(models.Model):
     custom = models.BooleanField(default=False, db_default=False)
 
     class Meta:
+        verbose_name = "lane"
         constraints = [
             models.UniqueConstraint(fields=["workspace", "lane"], name="laneslot_once"),
             models.CheckConstraint(condition=Q(used__gte=0, used__lte=F("lim") + F("over")), name="laneslot_in_limit"),

@@ -16,6 +16,7 @@ class Retention(models.Model):
     paused = models.BooleanField(default=False, db_default=False)
 
     class Meta:
+        verbose_name = verbose_name_plural = "history kept"
         constraints = [
             models.UniqueConstraint(fields=["workspace"], name="retention_once", nulls_distinct=False),
             models.CheckConstraint(

@@ -15,7 +15,10 @@ NAMES = ("runs", "history", "keys")
 
 
 class Command(BaseCommand):
-    help = "How many days finished runs, their events and attempts, and their idempotency keys are kept; 0: for ever."
+    help = (
+        "How many days finished runs, their events and attempts, and their idempotency keys are kept; 0: runs for ever,"
+        " the others as long as their runs."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--workspace", metavar="SLUG", help="show this one, or set its times")
@@ -68,11 +71,11 @@ def _days(text: str) -> float | None:
 
 
 def _line(name: str, days: list[float | None], paused: bool) -> str:
-    told = (f"{what} {_told(value)}" for what, value in zip(NAMES, days, strict=True))
+    told = (f"{what} {_told(what, value)}" for what, value in zip(NAMES, days, strict=True))
     return f"{name:20} {', '.join(told)}{'   paused' if paused else ''}"
 
 
-def _told(days: float | None) -> str:
+def _told(what: str, days: float | None) -> str:
     if days is None:
         return "default"
-    return f"{days:g} days" if days else "for ever"
+    return f"{days:g} days" if days else "for ever" if what == "runs" else "as their runs"
