@@ -91,7 +91,7 @@ def tenants() -> Iterator[Tenants]:
 
 @pytest.mark.promise("P13")
 def test_light_workspaces_go_on_beside_one_that_has_a_backlog(tenants, request):
-    figures, steps = figures_of(request, "a backlog beside five light ones"), size(800, 5_000, 50_000)
+    figures, steps = figures_of(request, "a backlog beside five light ones"), size(500, 5_000, 50_000)
     tenants.fill(steps)
     figures["planned"], most_held = steps, []
     for _ in range(size(4, 20, 60)):

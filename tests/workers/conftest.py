@@ -40,12 +40,14 @@ def database_url() -> str:
 class LiveWorker(Process):
     """``python -m workers LANE`` as a process of its own."""
 
-    def __init__(self, lane: str, *, redis_url: str, data_dir: Path, slots: int, env: dict[str, str]) -> None:
-        self.lane = lane
+    def __init__(
+        self, lane: str, *, name: str = "", redis_url: str, data_dir: Path, slots: int, env: dict[str, str]
+    ) -> None:
+        self.lane, name = lane, name or lane
         settings = {"DATABASE_URL": database_url(), "REDIS_URL": redis_url, "AGENTSYS_DATA_DIR": str(data_dir)}
-        command = [sys.executable, "-m", "workers", lane, "--concurrency", str(slots)]
+        command = [sys.executable, "-m", "workers", lane, "--concurrency", str(slots), "--name", name]
         environ = {**os.environ, **QUICK, **settings, **env}
-        super().__init__(lane, command, log=data_dir / f"{lane}.log", env=environ, cwd=ROOT)
+        super().__init__(name, command, log=data_dir / f"{name}.log", env=environ, cwd=ROOT)
 
     def kill(self) -> None:
         """End it and its children at once; an orderly end takes seconds and has its own tests."""
@@ -86,8 +88,8 @@ def start(transactional_db: None, doorbell: Redis, folder: Path) -> Iterator[Cal
     """Start a worker of a lane and wait until it works; in the end none is left, and the invariants hold."""
     started: list[LiveWorker] = []
 
-    def begin(lane: str, *, slots: int = 2, **env: str) -> LiveWorker:
-        worker = LiveWorker(lane, redis_url=doorbell.url, data_dir=folder, slots=slots, env=env)
+    def begin(lane: str, *, name: str = "", slots: int = 2, **env: str) -> LiveWorker:
+        worker = LiveWorker(lane, name=name, redis_url=doorbell.url, data_dir=folder, slots=slots, env=env)
         worker.start()
         started.append(worker)
         assert wait_until(worker.registered, timeout_s=START_S), worker.last_words()

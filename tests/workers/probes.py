@@ -45,6 +45,13 @@ async def hold_away(ctx: ToolContext, folder: str) -> str:
     return "held"
 
 
+@tool(effect="pure", lane="network", name="probe.rest", timeout_s=60)
+async def rest(seconds: float = 0.2) -> str:
+    """Wait on the event loop, as for a server that takes its time."""
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
 @tool(effect="pure", lane="compute", name="probe.hang", timeout_s=1)
 def hang(seconds: float = 60.0) -> str:
     """Sleep past every deadline."""
