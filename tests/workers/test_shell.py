@@ -44,6 +44,12 @@ def shell(key: str, command: str, **arguments: Any) -> dict[str, Any]:
     return {"key": key, "tool": "shell.run", "arguments": {"command": command, **arguments}}
 
 
+CODE = """
+lines = read_file('sorted.txt').splitlines()
+write_file('numbered.txt', '\\n'.join(f'{n} {line}' for n, line in enumerate(lines, 1)))
+"""
+
+
 def sleepers(seconds: str) -> list[psutil.Process]:
     return [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", seconds]]
 
@@ -55,7 +61,8 @@ def test_a_plan_of_commands_works_on_the_runs_files(api: APIClient, posted: Any,
         shell("bad", "cat nothing.txt; echo lost > lost.txt", allow_errors=True) | {"depends_on": ["sort"]},
         shell("use", 'echo $n | tr 3 t; echo "$d" >> sorted.txt', inputs={"n": "${sort.stdout}", "d": "${input}"})
         | {"depends_on": ["sort"]},
-        {"key": "read", "tool": "files.read", "arguments": {"name": "sorted.txt"}, "depends_on": ["use"]},
+        {"key": "code", "tool": "python.run", "arguments": {"code": CODE}, "depends_on": ["use"]},
+        {"key": "read", "tool": "files.read", "arguments": {"name": "numbered.txt"}, "depends_on": ["code"]},
     ]
 
     run = ended(posted(*steps, files={"names.txt": "b\na\nb\nc\n"}, input="d; rm *"), timeout_s=30)
@@ -63,11 +70,11 @@ def test_a_plan_of_commands_works_on_the_runs_files(api: APIClient, posted: Any,
     assert run.status == "succeeded", run.error
     outputs = {step.key: step.output for step in run.steps.all()}
     assert outputs["use"]["stdout"] == "t\n"
-    assert outputs["read"]["text"] == "a\nb\nc\nd; rm *\n"
+    assert outputs["read"]["text"] == "1 a\n2 b\n3 c\n4 d; rm *"
     assert "nothing.txt" in outputs["bad"]["stderr"]
     assert api.get(f"/api/v1/runs/{run.pk}/files/sorted.txt").content == b"a\nb\nc\nd; rm *\n"
     catalogue = api.get("/api/v1/tools/shell.run").json()
-    assert (catalogue["effect"], catalogue["lane"]) == ("idempotent", "compute")
+    assert (catalogue["effect"], catalogue["lane"]) == ("pure", "compute")
     assert set(catalogue["input_schema"]["required"]) == {"command"}
 
 

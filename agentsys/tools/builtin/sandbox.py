@@ -1,4 +1,8 @@
-"""Python that anybody may have written, in a process without files, network or our memory."""
+"""Python that anybody may have written, in a process without files, network or our memory.
+
+It is ``pure`` with its writing of the run's files as well: nothing outside of the run changes, and done again it sees
+the files as they were before its step (``runs.files``), so that it may be repeated freely, in a fork of the run, too.
+"""
 
 import atexit
 import math
@@ -22,6 +26,7 @@ from typing_extensions import TypedDict
 from agentsys.core.errors import StepTimeout, ToolFailed, ToolUnavailable
 from agentsys.tools.context import ToolContext
 from agentsys.tools.registry import tool
+from agentsys.tools.sandbox.code_files import CodeFiles
 
 MAX_STDOUT_CHARS = 100_000
 MAX_RECURSION = 500
@@ -62,25 +67,32 @@ def run(
     max_seconds: Annotated[float, Field(gt=0, le=20, description="Time limit of the code, in seconds.")] = 5,
     max_memory_mb: Annotated[int, Field(ge=1, le=256, description="Memory limit of the code, in MB.")] = 64,
 ) -> Ran:
-    """Run Python code in a sandbox without files, network or installed packages.
+    """Run Python code in a sandbox without network or installed packages.
 
     The result's `value` is that of the code's last expression, or else of its variable `result`;
     `stdout` is what it printed.  The values in `inputs` are variables of the code.  Functions, classes
     and part of the standard library are there: math, re, json, datetime, collections, itertools…
+    The run's files: `read_file(name)` gives text (bytes with `binary=True`), `write_file(name, content)` takes either,
+    `list_files()` gives their names and sizes.  What was written is kept when the code has ended well.
     """
     for name in inputs or {}:
         if not name.isidentifier():
             raise ToolFailed(f"inputs: {name[:50]!r} cannot be the name of a variable.")
-    output = _Output()
+    output, files = _Output(), CodeFiles(ctx.files)
     limits = _limits(min(max_seconds, _time_left_s(ctx)), max_memory_mb)
     try:
         with _pool().checkout(limits=limits, script_name="code.py") as session:
-            value = session.feed_run(code, inputs=inputs or {}, print_callback=output)
+            value = session.feed_run(
+                code, inputs=inputs or {}, external_lookup=files.functions(), print_callback=output
+            )
             value = _variable_result(session) if value is None else value
     except TimeoutError as error:
         raise StepTimeout("No sandbox became free in time.") from error
     except MontyError as error:
-        raise _failure(error, output) from error
+        raise files.fault or _failure(error, output) from error
+    if files.fault:
+        raise files.fault
+    files.keep()
     return Ran(value=value, stdout=output.text())
 
 

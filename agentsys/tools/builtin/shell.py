@@ -1,4 +1,9 @@
-"""Shell commands that anybody may have written, in a box without network on a copy of the run's files."""
+"""Shell commands that anybody may have written, in a box without network on a copy of the run's files.
+
+The one effect of a command is on the run's files, which are written after its end.  Done again, it sees them as they
+were before its step (``runs.files``): whatever it adds to them it adds once.  So it is ``pure``, to be repeated freely:
+after a crash, and in a fork of the run, where what follows from other input is computed anew and not replayed.
+"""
 
 import json
 import math
@@ -46,7 +51,7 @@ class Done(TypedDict):
 
 @tool(
     name="shell.run",
-    effect="idempotent",
+    effect="pure",
     lane="compute",
     timeout_s=120.0,
     result_path="stdout",

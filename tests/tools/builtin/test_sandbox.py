@@ -9,6 +9,7 @@ import pytest
 
 from agentsys.core.errors import (
     AgentSysError,
+    LeaseLost,
     StepTimeout,
     ToolArgumentsInvalid,
     ToolFailed,
@@ -16,7 +17,7 @@ from agentsys.core.errors import (
 )
 from agentsys.tools import registry, runner
 from agentsys.tools.builtin import sandbox
-from agentsys.tools.testing import context
+from agentsys.tools.testing import MemoryFiles, context
 
 
 @pytest.mark.parametrize(
@@ -192,3 +193,75 @@ def test_the_sandbox_sees_no_file_of_this_machine(call, tmp_path: Path):
     (tmp_path / "secret").write_text("s")
     with pytest.raises(ToolFailed):
         call("python.run", code=f"open({str(tmp_path / 'secret')!r}).read()")
+
+
+# --- The run's files ---------------------------------------------------------------------
+def python(call, code: str, **arguments):
+    return call("python.run", code=code, **arguments)["value"]
+
+
+def test_code_reads_writes_and_lists_the_runs_files(call, files):
+    files.write("a.csv", "n\n1\n2\n")
+    code = """
+rows = [int(line) for line in read_file('a.csv').splitlines()[1:]]
+write_file('sum.txt', str(sum(rows)))
+write_file('raw', b'\\x00\\xff')
+[read_file('sum.txt'), list(read_file('raw', binary=True)), [f['name'] for f in list_files()], list_files()[0]['size']]
+"""
+    assert python(call, code) == ["3", [0, 255], ["a.csv", "raw", "sum.txt"], 6]
+    assert (files.contents["sum.txt"], files.contents["raw"]) == (b"3", b"\0\xff")
+
+
+def test_code_that_fails_has_written_nothing(call, files):
+    with pytest.raises(ToolFailed, match="ZeroDivisionError"):
+        python(call, "write_file('f', 'x')\n1 / 0")
+    with pytest.raises(ToolFailed):
+        python(call, "write_file('f', 'x')\nwhile True: pass", max_seconds=0.3)
+    assert files.contents == {}
+
+
+def test_what_is_wrong_with_a_file_is_an_exception_that_code_may_catch(call, files):
+    files.write("binary", b"\xff\xfe")
+    code = "try:\n    {}\n    r = 'none'\nexcept {} as e:\n    r = str(e)\nr"
+    assert "no file named" in python(call, code.format("read_file('nothing')", "FileNotFoundError"))
+    assert "not UTF-8" in python(call, code.format("read_file('binary')", "ValueError"))
+    for name in ("'../a'", "'/etc/passwd'", "''", "'.'", "'a\\n'", "'a\\0'", "'x' * 256", "5", "None"):
+        assert "name" in python(call, code.format(f"write_file({name}, 'x')", "ValueError")), name
+    assert "text or bytes" in python(call, code.format("write_file('f', 5)", "TypeError"))
+    assert "text" in python(call, code.format("read_file(5)", "TypeError"))
+    for wrong in ("read_file()", "write_file('f')", "list_files(1)", "read_file('a', nothing=1)"):
+        with pytest.raises(ToolFailed, match="TypeError"):
+            python(call, wrong)
+    assert set(files.contents) == {"binary"}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "write_file('f', 'x' * 10_000_001)",
+        "for n in range(300): write_file(f'f{n}', 'x')",
+        "for n in range(10): write_file(f'f{n}', 'x' * 9_000_000)",
+        "for n in range(20_000): list_files()",
+        "for n in range(100): read_file('large')",
+    ],
+)
+def test_files_of_code_are_bounded(call, files, code):
+    files.write("large", "x" * 5_000_000)
+    with pytest.raises(ToolFailed, match="OSError"):
+        python(call, code, max_memory_mb=256, max_seconds=20)
+    assert set(files.contents) == {"large"}
+
+
+def test_a_lost_lease_is_the_steps_fault_whatever_the_code_makes_of_it():
+    class Lost(MemoryFiles):
+        def read(self, name):
+            raise LeaseLost("taken")
+
+    spec = registry.get("python.run")
+    for code in ("read_file('f')", "try:\n    read_file('f')\nexcept Exception:\n    pass\n1"):
+        with pytest.raises(LeaseLost):
+            runner.run(spec, {"code": code}, context(files=Lost()))
+
+
+def test_an_input_may_have_the_name_of_a_function_for_files(call):
+    assert python(call, "read_file", inputs={"read_file": 1}) == 1
