@@ -40,10 +40,12 @@ _BUILTIN = tuple(
         "html",
         "http",
         "language",
+        "pdf",
         "observation",
         "sandbox",
         "search",
         "shell",
+        "table",
         "text",
     )
 )

@@ -11,7 +11,9 @@ from urllib.parse import quote
 import psutil
 import pytest
 from django.db import connection
+from rest_framework.test import APIClient
 
+from agentsys.api import tokens
 from agentsys.infrastructure.embedded import Redis, scratch
 from agentsys.infrastructure.models import Worker as WorkerRow
 from agentsys.infrastructure.processes import Process, wait_until
@@ -126,6 +128,23 @@ class Holder:
 
     def let_go(self) -> None:
         (self._folder / "go").touch()
+
+
+@pytest.fixture
+def api(transactional_db: Any, workspace: Any, make_user: Any, agent: Any) -> APIClient:
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.issue(make_user(), workspace.pk).access}")
+    return client
+
+
+@pytest.fixture
+def posted(api: APIClient) -> Any:
+    def post(*steps: dict[str, Any], **fields: Any) -> Run:
+        answer = api.post("/api/v1/runs", {"agent": "assistant", "plan": {"steps": steps}, **fields}, format="json")
+        assert answer.status_code == 202, answer.json()
+        return Run.objects.get(pk=answer.json()["id"])
+
+    return post
 
 
 @pytest.fixture

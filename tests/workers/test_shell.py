@@ -9,9 +9,7 @@ import psutil
 import pytest
 from rest_framework.test import APIClient
 
-from agentsys.api import tokens
 from agentsys.infrastructure.processes import wait_until
-from agentsys.runs.models import Run
 from tests.support import boxes
 from tests.workers.conftest import ended
 
@@ -21,23 +19,6 @@ pytestmark = [pytest.mark.processes, pytest.mark.usefixtures("ring")]
 @pytest.fixture(autouse=True)
 def _boxes() -> None:
     boxes.needed()
-
-
-@pytest.fixture
-def api(transactional_db: Any, workspace: Any, make_user: Any, agent: Any) -> APIClient:
-    client = APIClient()
-    client.credentials(HTTP_AUTHORIZATION=f"Bearer {tokens.issue(make_user(), workspace.pk).access}")
-    return client
-
-
-@pytest.fixture
-def posted(api: APIClient) -> Any:
-    def post(*steps: dict[str, Any], **fields: Any) -> Run:
-        answer = api.post("/api/v1/runs", {"agent": "assistant", "plan": {"steps": steps}, **fields}, format="json")
-        assert answer.status_code == 202, answer.json()
-        return Run.objects.get(pk=answer.json()["id"])
-
-    return post
 
 
 def shell(key: str, command: str, **arguments: Any) -> dict[str, Any]:

@@ -55,7 +55,6 @@ class Done(TypedDict):
     lane="compute",
     timeout_s=120.0,
     result_path="stdout",
-    examples=("run the shell command 'sort data.csv'", "execute the shell command 'wc -l notes.txt'"),
 )
 def run(
     command: Annotated[

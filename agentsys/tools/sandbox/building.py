@@ -18,6 +18,7 @@ from agentsys.core.errors import SandboxUnavailable
 from agentsys.tools.sandbox import layout, seccomp
 from agentsys.tools.sandbox.box import Box, Stream
 from agentsys.tools.sandbox.limits import Limits, Meter, kill
+from agentsys.tools.sandbox.sheets import Sheets
 
 #: How long bubblewrap may take to build a box.
 START_S = 10.0
@@ -52,34 +53,17 @@ def open_box(command: str, files: Mapping[str, bytes], limits: Limits) -> Iterat
         yield box
 
 
-class _Sheets(ExitStack):
-    """Contents as files in memory, by their descriptors: neither a disk nor a list of processes shows them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.descriptors: list[int] = []
-
-    def put(self, content: bytes) -> str:
-        sheet = os.memfd_create("sheet")
-        self.callback(os.close, sheet)
-        self.descriptors.append(sheet)
-        with open(sheet, "wb", closefd=False) as file:
-            file.write(content)
-        os.lseek(sheet, 0, os.SEEK_SET)
-        return str(sheet)
-
-
 def _bubblewrap(command: str, files: Mapping[str, bytes], limits: Limits, report: int) -> "subprocess.Popen[bytes]":
     filter_ = seccomp.program()
     if filter_ is None:
         raise SandboxUnavailable("Commands can be run on x86_64 and aarch64 only; this is another processor.")
-    with _Sheets() as sheets:
+    with Sheets() as sheets:
         arguments = [*layout.arguments(room_bytes=limits.room_bytes), "--info-fd", str(report)]
-        arguments += ["--ro-bind-data", sheets.put(command.encode("utf-8", "replace")), _COMMAND]
+        arguments += ["--ro-bind-data", str(sheets.put(command.encode("utf-8", "replace"))), _COMMAND]
         for name, content in files.items():
-            arguments += ["--file", sheets.put(content), f"{layout.WORK}/{name}"]
-        arguments += [*layout.closed(), "--seccomp", sheets.put(filter_)]
-        told = sheets.put("\0".join(arguments).encode("utf-8", "replace"))
+            arguments += ["--file", str(sheets.put(content)), f"{layout.WORK}/{name}"]
+        arguments += [*layout.closed(), "--seccomp", str(sheets.put(filter_))]
+        told = str(sheets.put("\0".join(arguments).encode("utf-8", "replace")))
         words = [PROGRAM, "--args", told, "--", *limits.imposed(), "/bin/sh", "-c", _GATE, layout.shell(), _COMMAND]
         return _started(words, [*sheets.descriptors, report])
 
