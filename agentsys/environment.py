@@ -75,6 +75,7 @@ class Environment(BaseModel):
     ollama_base_url: str = ""
     tool_modules: tuple[str, ...] = ()
     http_allow: tuple[str, ...] = ()
+    mcp_commands: dict[str, tuple[str, ...]] = {}
 
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
     #: A third of the lease unless given: two may get lost.
@@ -111,6 +112,25 @@ class Environment(BaseModel):
         if not isinstance(value, str):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("mcp_commands", mode="before")
+    @classmethod
+    def _command_lines(cls, value: Any) -> Any:
+        """JSON of names and command lines: {"time": ["/opt/mcp/bin/mcp-server-time", "*"]}."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value or "{}")
+        except ValueError:
+            raise ValueError('not JSON of names and lists, such as {"time": ["mcp-server-time", "*"]}') from None
+
+    @field_validator("mcp_commands")
+    @classmethod
+    def _commands_to_start(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, command in value.items():
+            if not command or command[0] in ("", "*") or len(name) > 100:
+                raise ValueError(f"{name!r} needs a program first, then its arguments, then perhaps *")
+        return value
 
     @field_validator("model")
     @classmethod

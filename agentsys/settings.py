@@ -240,6 +240,9 @@ ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL = ENV.anthropic_api_key, ENV.anthropic_bas
 OLLAMA_API_KEY, OLLAMA_BASE_URL = ENV.ollama_api_key, ENV.ollama_base_url
 TOOL_MODULES = ENV.tool_modules
 HTTP_ALLOW = ENV.http_allow
+MCP_COMMANDS = ENV.mcp_commands
+MCP_TOOLS_OF = "agentsys.tools.mcp.calls.tools_of"  # by name: heavy too, for those who talk to a server
+MCP_CALL = "agentsys.tools.mcp.calls.call"
 MAX_OUTPUT_BYTES = ENV.max_output_bytes
 #: Runs that a workspace may submit a minute; 0: as many as it likes.
 RUNS_PER_MINUTE = ENV.runs_per_minute

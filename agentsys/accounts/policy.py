@@ -14,6 +14,7 @@ _ADDED: Mapping[Role, frozenset[str]] = {
             "runs.read",
             "agents.read",
             "tools.read",
+            "mcp.read",
             "workers.read",
             "budgets.read",
             "lanes.read",
@@ -33,8 +34,10 @@ _ADDED: Mapping[Role, frozenset[str]] = {
             "approvals.decide",
         }
     ),
-    Role.AUTHOR: frozenset({"agents.write"}),
-    Role.ADMIN: frozenset({"members.read", "members.write", "budgets.write", "lanes.write", "retention.write"}),
+    Role.AUTHOR: frozenset({"agents.write", "mcp.write"}),
+    Role.ADMIN: frozenset(
+        {"members.read", "members.write", "budgets.write", "lanes.write", "mcp.trust", "retention.write"}
+    ),
 }
 PERMITTED: Mapping[Role, frozenset[str]] = {
     role: frozenset().union(*list(_ADDED.values())[: rank + 1]) for rank, role in enumerate(_ADDED)

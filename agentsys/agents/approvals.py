@@ -1,14 +1,11 @@
 """What an agent version wants a person to approve: ``{tools, expires_s, on_denied}``, each optional."""
 
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.core.faults import Fault, fault
-from agentsys.tools import registry
-from agentsys.tools.registry import ToolSpec
 
 #: In place of a list of tools.
 ALL = "all"
@@ -17,35 +14,32 @@ ON_DENIED = ("fail", "result")
 _FIELDS = ("tools", "expires_s", "on_denied")
 
 
-def needing(tools: Mapping[str, ToolSpec], terms: Mapping[str, Any]) -> dict[str, ToolSpec]:
-    """``tools`` as a version with these terms may call them: what it wants approved says so."""
-    wanted = terms.get("tools") or ()
-    return {
-        name: replace(spec, approval=True) if wanted == ALL or name in wanted else spec for name, spec in tools.items()
-    }
+def wanted(tool: str, terms: Mapping[str, Any]) -> bool:
+    """Whether a version with these terms wants the calls of a tool approved."""
+    listed = terms.get("tools") or ()
+    return listed == ALL or tool in listed
 
 
-def faults(terms: Any, *, path: str = "approvals") -> Iterator[Fault]:
+def faults(terms: Any, *, known: Collection[str], path: str = "approvals") -> Iterator[Fault]:
     """What is wrong with an agent version's terms."""
     if not isinstance(terms, dict):
         yield fault(path, "type", "approvals must be an object.")
         return
     for name in terms.keys() - set(_FIELDS):
         yield fault(f"{path}.{name[:50]}", "unknown_field", f"There is no such field; there are {', '.join(_FIELDS)}.")
-    yield from _tools_faults(terms.get("tools", []), f"{path}.tools")
+    yield from _tools_faults(terms.get("tools", []), f"{path}.tools", known)
     if "expires_s" in terms:
         yield from _expiry_faults(terms["expires_s"], f"{path}.expires_s")
     if terms.get("on_denied", "fail") not in ON_DENIED:
         yield fault(f"{path}.on_denied", "bad_value", f"on_denied must be {' or '.join(ON_DENIED)}.")
 
 
-def _tools_faults(tools: Any, path: str) -> Iterator[Fault]:
+def _tools_faults(tools: Any, path: str, known: Collection[str]) -> Iterator[Fault]:
     if tools == ALL:
         return
     if not isinstance(tools, list) or not all(isinstance(name, str) for name in tools):
         yield fault(path, "type", f'tools must be a list of names, or "{ALL}".')
         return
-    known = registry.all_tools()
     for number, name in enumerate(tools):
         if name in tools[:number]:
             yield fault(f"{path}[{number}]", "duplicate", f"{name} is listed twice.")

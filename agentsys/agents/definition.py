@@ -2,9 +2,10 @@
 
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from agentsys.agents import approvals as approval_terms
 from agentsys.agents import planning as planning_terms
@@ -13,7 +14,7 @@ from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
 from agentsys.core.faults import Fault, fault
 from agentsys.llm import client
-from agentsys.tools import registry
+from agentsys.tools.mcp import catalogue
 
 #: Limit -> (greatest value, whole numbers only).  All are budgets but ``parallel``: how many steps at a time.
 LIMITS: dict[str, tuple[int, bool]] = {
@@ -40,22 +41,29 @@ class Definition:
     approvals: dict[str, Any] = field(default_factory=dict)
     planning: dict[str, Any] = field(default_factory=dict)
 
-    def check(self) -> None:
+    def check(self, workspace_id: UUID) -> None:
         """
         Raises:
             InvalidInput: with ``errors``, every fault as ``{path, code, message}``.
         """
+        known = catalogue.known(self._named(), workspace_id)
         faults = [
             *_mode_faults(self.mode),
             *model_faults(self.model),
-            *_tool_faults(self.tools),
+            *_tool_faults(self.tools, known),
             *schemas.faults(self.output_schema),
             *limit_faults(self.limits),
-            *approval_terms.faults(self.approvals),
+            *approval_terms.faults(self.approvals, known=known),
             *planning_terms.faults(self.planning),
         ]
         if faults:
             raise InvalidInput("The agent is not valid; see errors.", errors=faults)
+
+    def _named(self) -> list[str]:
+        """The tools that it speaks of."""
+        listed = self.approvals.get("tools") if isinstance(self.approvals, dict) else None
+        more = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+        return [*self.tools, *more]
 
 
 def _mode_faults(mode: str) -> Iterator[Fault]:
@@ -73,8 +81,7 @@ def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:
         yield fault(path, "bad_value", error.message)
 
 
-def _tool_faults(tools: list[str]) -> Iterator[Fault]:
-    known = registry.all_tools()
+def _tool_faults(tools: list[str], known: Collection[str]) -> Iterator[Fault]:
     for number, name in enumerate(tools):
         if name in tools[:number]:
             yield fault(f"tools[{number}]", "duplicate", f"{name} is listed twice.")

@@ -19,7 +19,7 @@ def create_agent(*, workspace_id: UUID, slug: str, name: str, description: str =
     Raises:
         InvalidInput: the definition has faults, or the slug is taken.
     """
-    definition.check()
+    definition.check(workspace_id)
     try:
         with transaction.atomic():
             agent = Agent.objects.create(workspace_id=workspace_id, slug=slug, name=name, description=description)
@@ -39,7 +39,7 @@ def add_version(agent: Agent, *, definition: Definition) -> AgentVersion:
     Raises:
         InvalidInput: the definition has faults.
     """
-    definition.check()
+    definition.check(agent.workspace_id)
     return _add_version(_locked(agent), definition)
 
 

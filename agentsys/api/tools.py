@@ -11,8 +11,9 @@ from rest_framework.response import Response
 from agentsys.api.fields import shown
 from agentsys.api.schema import pages_of
 from agentsys.api.views import WorkspaceViews
-from agentsys.core.errors import NotFound, ToolUnknown
+from agentsys.core.errors import NotFound, ToolChanged, ToolUnknown
 from agentsys.tools import registry
+from agentsys.tools.mcp import catalogue
 
 
 class ToolOut(serializers.Serializer[Any]):
@@ -33,14 +34,14 @@ class Tools(WorkspaceViews):
 
     @extend_schema(operation_id="tools_list", tags=["tools"], responses=pages_of(ToolOut))
     def list(self, request: Request) -> Response:
-        """Every tool that a plan may call."""
-        found = list(registry.all_tools().values())
+        """Every tool that a plan may call: the installation's, then those of the workspace's MCP servers."""
+        found = [*registry.all_tools().values(), *catalogue.own(self.workspace_id).values()]
         return Response({"next": None, "previous": None, "results": ToolOut(found, many=True).data})
 
     @extend_schema(operation_id="tools_retrieve", tags=["tools"], responses=ToolOut)
     def retrieve(self, request: Request, name: str) -> Response:
         """One tool."""
         try:
-            return Response(shown(ToolOut, registry.get(name)))
-        except ToolUnknown as error:
+            return Response(shown(ToolOut, catalogue.get(name, self.workspace_id)))
+        except (ToolUnknown, ToolChanged) as error:
             raise NotFound(error.message) from None

@@ -14,6 +14,7 @@ from agentsys.api.budgets import Budgets, RunBudget
 from agentsys.api.control import Control
 from agentsys.api.events import Events
 from agentsys.api.lanes import Lanes
+from agentsys.api.mcp import McpServers, McpTools
 from agentsys.api.messages import Messages
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
 from agentsys.api.runs import Runs
@@ -88,6 +89,15 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("budgets/agents/<slug:slug>", Budgets.as_view({"get": "of_agent", "patch": "limit_agent"})),
     ("lanes", Lanes.as_view({"get": "list"})),
     ("lanes/<str:lane>", Lanes.as_view({"patch": "partial_update"})),
+    ("mcp-servers", McpServers.as_view({"get": "list", "post": "create"})),
+    (
+        "mcp-servers/<run_id:server_id>",
+        McpServers.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    ("mcp-servers/<run_id:server_id>/refresh", McpServers.as_view({"post": "refresh"})),
+    ("mcp-servers/<run_id:server_id>/tools", McpTools.as_view({"get": "list"})),
+    ("mcp-servers/<run_id:server_id>/tools/<str:name>", McpTools.as_view({"get": "retrieve"})),
+    ("mcp-servers/<run_id:server_id>/tools/<str:name>/approve", McpTools.as_view({"post": "approve"})),
     ("tools", Tools.as_view({"get": "list"})),
     ("tools/<str:name>", Tools.as_view({"get": "retrieve"})),
     ("workers", Workers.as_view({"get": "list"})),

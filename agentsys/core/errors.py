@@ -250,6 +250,12 @@ class ToolUnknown(AgentSysError):
     code, http_status = "tool_unknown", 422
 
 
+class ToolChanged(AgentSysError):
+    """The tool's server describes it otherwise than it was approved; look at the change, and approve it or not."""
+
+    code, http_status = "tool_changed", 409
+
+
 class ToolOutputTooLarge(AgentSysError):
     """The tool's output is larger than allowed; ask for less."""
 

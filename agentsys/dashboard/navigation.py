@@ -27,6 +27,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Events", "list_alt", links.listed("runs_event")),
                 _item("Files", "draft", links.listed("runs_runfile")),
                 _item("Agents", "smart_toy", links.listed("agents_agent")),
+                _item("MCP servers", "extension", links.listed("tools_mcpserver")),
             ],
         },
         {

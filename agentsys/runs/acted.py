@@ -53,9 +53,8 @@ def task(claim: Claim, run: Run, arguments: Mapping[str, Any]) -> Task:
 
 
 def _tools(run: Run, arguments: Mapping[str, Any]) -> dict[str, ToolSpec]:
-    tools = allowed_tools(run.agent_version)
-    named = arguments.get("tools")
-    tools = {name: spec for name, spec in tools.items() if named is None or name in named}
+    allowed, named = allowed_tools(run.agent_version), arguments.get("tools")
+    tools = {name: spec for name, spec in allowed.items() if named is None or name in named}
     tools[READ] = registry.get(READ)
     return recorded.marked(run.pk, tools) if run.effects == RECORDED else tools
 

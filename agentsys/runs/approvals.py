@@ -21,6 +21,7 @@ from agentsys.core.errors import (
 from agentsys.core.sanitize import clean
 from agentsys.tools import registry
 from agentsys.tools.arguments import Fault
+from agentsys.tools.mcp import catalogue
 
 from . import asking, dispatch
 from .models import Approval
@@ -145,7 +146,7 @@ def _edited(approval: Approval, arguments: Any) -> Edit:
     if not isinstance(arguments, dict):
         raise _invalid("arguments", "type", "arguments must be an object.")
     wanted = asking.settled(_storable("arguments", arguments, asking.MAX_SHOWN_BYTES))
-    spec = registry.get(approval.step.tool)
+    spec = catalogue.get(approval.step.tool, approval.workspace_id)
     if faults := registry.faults(spec, wanted):
         raise InvalidInput(f"{spec.name} does not take these arguments; see errors.", errors=_argument_faults(faults))
     digest = asking.question(spec.name, wanted).digest

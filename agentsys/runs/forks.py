@@ -12,7 +12,7 @@ from agentsys.core import db
 from agentsys.core.errors import InvalidInput, PlanInvalid
 from agentsys.core.faults import Fault, fault
 from agentsys.core.sanitize import clean
-from agentsys.tools import registry
+from agentsys.tools.mcp import catalogue
 
 from . import control, services, submission
 from .models import Run
@@ -98,7 +98,7 @@ def _derived(run: Run, request: Fork, steps: Sequence[db.Row]) -> Derived:
         return derive.anew(planning_step(), files_of=run.pk)
     done = {step["key"] for step in steps if step["status"] == StepStatus.SUCCEEDED}
     steps = [
-        step | {"effect": _effect(step, replayed=request.effects == RECORDED and step["key"] in redo & done)}
+        step | {"effect": _effect(run, step, replayed=request.effects == RECORDED and step["key"] in redo & done)}
         for step in steps
     ]
     return derive.derive(run.pk, derive.without_calls(steps, redo, from_step=request.from_step), redo=redo)
@@ -118,15 +118,14 @@ def downstream(steps: Sequence[db.Row], key: str) -> set[str]:
     return found
 
 
-def _effect(step: db.Row, *, replayed: bool) -> str:
+def _effect(run: Run, step: db.Row, *, replayed: bool) -> str:
     """What the new run's step may do: a call that did something is replayed, or it is live (again)."""
     does = step["effect"] != "pure" or step["kind"] == StepKind.DELEGATE
     if replayed and does:
         return RECORDED
     if step["effect"] != RECORDED:
         return str(step["effect"])
-    spec = registry.all_tools().get(step["tool"])
-    return spec.effect if spec else "pure"
+    return catalogue.effect_of(step["tool"], run.workspace_id) if step["tool"] else "pure"
 
 
 # --- Overrides --------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from agentsys.agents.plan_types import Plan
 from agentsys.core import db
 from agentsys.core.errors import InvalidInput
 from agentsys.core.sanitize import clean
-from agentsys.tools import registry, runner
+from agentsys.tools import runner
 from agentsys.tools.context import ToolContext
+from agentsys.tools.mcp import catalogue
 from agentsys.tools.registry import ToolSpec
 
 from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, verifying
@@ -90,7 +91,7 @@ def tool(held: Held) -> Outcome:
     Where nobody knows what became of an earlier call, its check is asked first.
     """
     claim = held.claim
-    spec = registry.get(claim.tool)
+    spec = catalogue.get(claim.tool, claim.workspace_id, planned=claim.effect)
     arguments = rendered(claim.run_id, _arguments(claim))
     if claim.effect == RECORDED:
         return recorded.replay(claim, arguments)
@@ -147,7 +148,7 @@ def plan(held: Held) -> Outcome:
     claim = held.claim
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     version = run.agent_version
-    tools = allowed_tools(version)
+    tools = dict(allowed_tools(version))
     if run.effects == RECORDED:
         tools = recorded.marked(run.pk, tools)
     names = [entry["name"] for entry in files.listing(run.pk)]

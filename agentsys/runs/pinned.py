@@ -1,6 +1,8 @@
 """What a run may use, by the agent version that it pins and its own limits."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -8,16 +10,51 @@ from django.conf import settings
 from agentsys.agents import approvals
 from agentsys.agents.models import AgentVersion
 from agentsys.tools import registry
+from agentsys.tools.mcp import catalogue
 from agentsys.tools.registry import ToolSpec
 
 from .models import Run
 
 
-def allowed_tools(version: AgentVersion) -> dict[str, ToolSpec]:
-    """The tools an agent version may use; an empty list allows all.  Those it wants approved say so."""
-    tools = registry.all_tools()
-    allowed = {name: spec for name, spec in tools.items() if not version.tools or name in version.tools}
-    return approvals.needing(allowed, version.approvals) if version.approvals else allowed
+class AllowedTools(Mapping[str, ToolSpec]):
+    """The tools an agent version may use; an empty list allows all.  Those it wants approved say so.
+
+    Those of the workspace's own servers cost a query, made only when one is asked for that the registry has not,
+    or when all are.
+    """
+
+    def __init__(self, version: AgentVersion) -> None:
+        self._version = version
+        self._builtin = registry.all_tools()
+
+    def __getitem__(self, name: str) -> ToolSpec:
+        if not self._allows(name):
+            raise KeyError(name)
+        return self._as_called(self._builtin[name] if name in self._builtin else self._own[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in {**self._builtin, **self._own} if self._allows(name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @cached_property
+    def _own(self) -> dict[str, ToolSpec]:
+        listed = self._version.tools
+        if listed and all(name in self._builtin for name in listed):
+            return {}
+        return catalogue.own(self._version.workspace_id)
+
+    def _allows(self, name: str) -> bool:
+        return not self._version.tools or name in self._version.tools
+
+    def _as_called(self, spec: ToolSpec) -> ToolSpec:
+        return replace(spec, approval=True) if approvals.wanted(spec.name, self._version.approvals) else spec
+
+
+def allowed_tools(version: AgentVersion) -> AllowedTools:
+    """The tools an agent version may use, by name."""
+    return AllowedTools(version)
 
 
 def model_of(run: Run) -> str:

@@ -9,7 +9,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -36,6 +36,23 @@ class Fault(TypedDict):
     path: str
     code: str
     message: str
+
+
+class Checks(Protocol):
+    """What says whether a call may be made: a function's signature, or a schema alone."""
+
+    @property
+    def context(self) -> str | None:
+        """The parameter that takes the ToolContext."""
+        ...
+
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as the function wants them; raises ValueError where they do not fit."""
+        ...
+
+    def faults(self, arguments: Any, *, skip: Callable[[Any], bool] | None = None) -> list[Fault]:
+        """Every fault of the arguments."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,10 @@ class Signature:
         # numbers in quotes stay refused.
         checked = self.model.model_validate_json(json.dumps(arguments, allow_nan=False), strict=True)
         return {name: getattr(checked, field) for field, name in self.names.items()}
+
+    def faults(self, arguments: Any, *, skip: Callable[[Any], bool] | None = None) -> list[Fault]:
+        """Every fault of the arguments; see :func:`faults`."""
+        return faults(self, arguments, skip=skip)
 
 
 def _context_parameter(parameters: Mapping[str, Any], hints: Mapping[str, Any]) -> str | None:
@@ -158,7 +179,7 @@ def from_pydantic(
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         path, values = _walk(arguments, item["loc"])
         code = _CODES.get(item["type"], "type" if item["type"].endswith("_type") else "value")
-        if skip and _may_pass(values, code, skip):
+        if skip and may_pass(values, code, skip):
             continue
         message = _MESSAGES.get(item["type"], item["msg"])
         if path in found:
@@ -168,7 +189,7 @@ def from_pydantic(
     return list(found.values())
 
 
-def _may_pass(values: list[Any], code: str, skip: Callable[[Any], bool]) -> bool:
+def may_pass(values: list[Any], code: str, skip: Callable[[Any], bool]) -> bool:
     """Whether a fault of a value may be gone once what is skipped is known: it is in a skipped text, or is
     about what a container with one in it holds (a list where a text should be stays wrong)."""
     if code in ("missing", "unknown"):

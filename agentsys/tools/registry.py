@@ -17,8 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from agentsys.core.errors import ToolUnknown
-from agentsys.tools.arguments import Fault, Signature
-from agentsys.tools.arguments import faults as argument_faults
+from agentsys.tools.arguments import Checks, Fault, Signature
 
 Effect = Literal["pure", "idempotent", "verifiable", "unsafe"]
 Lane = Literal["network", "compute"]
@@ -67,7 +66,7 @@ class ToolSpec:
     verify: str | None
     is_async: bool
     function: Callable[..., Any] = field(repr=False)
-    signature: Signature = field(repr=False)
+    signature: Checks = field(repr=False)
     #: JMESPath of what a sentence means by "it" when it speaks of this tool's output ("" = all of it).
     result_path: str = ""
 
@@ -265,4 +264,4 @@ def get(name: str) -> ToolSpec:
 
 def faults(spec: ToolSpec, arguments: Mapping[str, Any], *, skip: Callable[[Any], bool] | None = None) -> list[Fault]:
     """Every fault of the arguments, none if the call may be made; see arguments.faults."""
-    return argument_faults(spec.signature, arguments, skip=skip)
+    return spec.signature.faults(arguments, skip=skip)

@@ -6,7 +6,7 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 
 from agentsys.dashboard import overview
 
-from . import accounts, agents, approvals, budgets, history, installation, lanes, retention, runs, steps
+from . import accounts, agents, approvals, budgets, history, installation, lanes, mcp, retention, runs, steps
 
 __all__ = [
     "accounts",
@@ -16,6 +16,7 @@ __all__ = [
     "history",
     "installation",
     "lanes",
+    "mcp",
     "retention",
     "runs",
     "steps",

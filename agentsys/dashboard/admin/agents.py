@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, cast
+from uuid import UUID
 
 from django import forms
 from django.contrib import admin
@@ -24,6 +25,7 @@ from agentsys.agents.models import Agent, AgentVersion, Mode
 from agentsys.core.errors import InvalidInput
 from agentsys.dashboard import access, text
 from agentsys.tools import registry
+from agentsys.tools.mcp import catalogue
 
 from . import filters
 from .base import ScopedAdmin
@@ -89,7 +91,8 @@ class AgentForm(forms.ModelForm):
         self.known = {name: getattr(version, name) for name in DEFINITION} if version else {}
         for name, value in self.known.items():
             self.initial[name] = value
-        names = {*registry.all_tools(), *self.known.get("tools", ())}
+        own = catalogue.names(self.instance.workspace_id) if self.known else registry.all_tools()
+        names = {*own, *self.known.get("tools", ())}
         if "tools" in self.fields:
             cast(forms.MultipleChoiceField, self.fields["tools"]).choices = [(name, name) for name in sorted(names)]
         self._offer_versions(version)
@@ -117,11 +120,16 @@ class AgentForm(forms.ModelForm):
 
     def _check(self) -> None:
         try:
-            self.definition().check()
+            self.definition().check(self.workspace_id())
         except InvalidInput as error:
             for fault in error.data["errors"]:
                 name = fault["path"].partition("[")[0].partition(".")[0]
                 self.add_error(name if name in self.fields else None, fault["message"])
+
+    def workspace_id(self) -> UUID:
+        """Whose tools its agent may name."""
+        given = self.cleaned_data.get("workspace")
+        return cast(UUID, given.pk if given is not None else self.instance.workspace_id)
 
     def definition(self) -> Definition:
         """What the form says now."""

@@ -1,0 +1,53 @@
+"""Where a server is and how it is reached, apart from its row: what the event loop works with."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from django.conf import settings
+
+from agentsys.core.errors import ToolFailed
+from agentsys.tools.models import McpServer, Transport
+
+#: In an allowed command: here a row's own arguments may stand.
+OPEN = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """``command`` is empty for HTTP, ``url`` for stdio; ``folder`` is where a command runs."""
+
+    server: str
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    folder: Path = Path()
+
+    @property
+    def key(self) -> str:
+        """The same for two that may share a session."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def of(server: McpServer) -> Endpoint:
+    """
+    Raises:
+        ToolFailed: the operator allows its command no longer.
+    """
+    key = str(server.pk)
+    if server.transport == Transport.HTTP:
+        return Endpoint(key, server.name, url=server.url, headers=dict(server.headers))
+    command = commanded(server.command, server.args)
+    if command is None:
+        raise ToolFailed(f"AGENTSYS_MCP_COMMANDS does not allow the command of {server.name}.", server=server.name)
+    return Endpoint(key, server.name, command=command, folder=Path(settings.DATA_DIR) / "mcp" / key)
+
+
+def commanded(name: str, args: list[str]) -> tuple[str, ...] | None:
+    """The command line of an allowed command; None: it is none, or takes no arguments."""
+    allowed = settings.MCP_COMMANDS.get(name)
+    if allowed is None or (args and OPEN not in allowed):
+        return None
+    return tuple(part for one in allowed for part in (args if one == OPEN else [one]))
