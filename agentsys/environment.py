@@ -12,12 +12,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from agentsys.core.errors import ModelFailed
+from agentsys.core.mailboxes import MAILBOX
 from agentsys.llm import names
 
 BARE = {
@@ -37,6 +39,8 @@ BARE = {
 PREFIX = "AGENTSYS_"
 #: Read by the Makefile or a tool and not by the settings; not a typing mistake.
 FOREIGN = {"AGENTSYS_ENV_FILE"}
+#: Checked, and may hold a password.
+SECRETS = {"smtp_url"}
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
 #: A heartbeat interval that is a greater share of the lease would lose it to a single late one.
 MOST_OF_LEASE = 0.4
@@ -76,6 +80,10 @@ class Environment(BaseModel):
     tool_modules: tuple[str, ...] = ()
     http_allow: tuple[str, ...] = ()
     mcp_commands: dict[str, tuple[str, ...]] = {}
+    search_url: str = ""
+    smtp_url: str = ""
+    mail_from: str = ""
+    mail_allow: tuple[str, ...] = ()
 
     lease_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
     #: A third of the lease unless given: two may get lost.
@@ -106,7 +114,7 @@ class Environment(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
     runs_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 0
 
-    @field_validator("tool_modules", "http_allow", "allowed_hosts", "csrf_trusted_origins", mode="before")
+    @field_validator("tool_modules", "http_allow", "mail_allow", "allowed_hosts", "csrf_trusted_origins", mode="before")
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         if not isinstance(value, str):
@@ -148,6 +156,24 @@ class Environment(BaseModel):
     def _in_capitals(cls, value: Any) -> Any:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("search_url", "smtp_url")
+    @classmethod
+    def _an_address(cls, value: str, given: ValidationInfo) -> str:
+        """What could not be called would fail every step, one by one.  The error repeats no password."""
+        schemes = ("http", "https") if given.field_name == "search_url" else ("smtp", "smtps")
+        if value and not _is_address(value, schemes):
+            raise ValueError(f"not an address such as {schemes[-1]}://host:port")
+        return value
+
+    @field_validator("mail_from", "mail_allow")
+    @classmethod
+    def _mailboxes(cls, value: str | tuple[str, ...], given: ValidationInfo) -> str | tuple[str, ...]:
+        for one in (value,) if isinstance(value, str) else value:
+            is_domain = given.field_name == "mail_allow" and one.startswith("@")
+            if one and not MAILBOX.fullmatch("x" + one if is_domain else one):
+                raise ValueError(f"{one!r} is no mail address such as ada@example.org")
+        return value
+
     @field_validator("http_allow")
     @classmethod
     def _host_and_port(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -178,8 +204,13 @@ def read(environ: Mapping[str, str] = os.environ) -> Environment:
         return Environment.model_validate(given)
     except ValidationError as error:
         faults = [e for e in error.errors() if e["type"] != "default_factory_not_called"]
-        lines = [f"{_variable(e['loc'][0])}={e['input']!r}: {e['msg'].removeprefix('Value error, ')}" for e in faults]
+        lines = [f"{_variable(e['loc'][0])}={_shown(e)}: {e['msg'].removeprefix('Value error, ')}" for e in faults]
         raise ImproperlyConfigured("; ".join(lines)) from None
+
+
+def _shown(fault: Mapping[str, Any]) -> str:
+    """What was given; not where a password may be in it."""
+    return "…" if fault["loc"][0] in SECRETS else repr(fault["input"])
 
 
 def _dotenv(environ: Mapping[str, str]) -> dict[str, str]:
@@ -225,6 +256,14 @@ def _from_file(name: str, path: str) -> str:
 def _variable(field: Any) -> str:
     upper = str(field).upper()
     return upper if upper in BARE else PREFIX + upper
+
+
+def _is_address(url: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in schemes and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def embedded_services(data_dir: Path) -> dict[str, str]:

@@ -243,6 +243,8 @@ HTTP_ALLOW = ENV.http_allow
 MCP_COMMANDS = ENV.mcp_commands
 MCP_TOOLS_OF = "agentsys.tools.mcp.calls.tools_of"  # by name: heavy too, for those who talk to a server
 MCP_CALL = "agentsys.tools.mcp.calls.call"
+SEARCH_URL = ENV.search_url
+SMTP_URL, MAIL_FROM, MAIL_ALLOW = ENV.smtp_url, ENV.mail_from, ENV.mail_allow
 MAX_OUTPUT_BYTES = ENV.max_output_bytes
 #: Runs that a workspace may submit a minute; 0: as many as it likes.
 RUNS_PER_MINUTE = ENV.runs_per_minute

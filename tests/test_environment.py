@@ -135,3 +135,39 @@ def test_an_env_file_that_is_a_folder_or_leads_nowhere_is_refused(tmp_path):
 def test_no_env_file_and_an_empty_one_are_none(tmp_path):
     for path in (tmp_path / "none", os.devnull):
         assert environment.read({"AGENTSYS_ENV_FILE": str(path), "SECRET_KEY": "x" * 50}).secret_key == "x" * 50
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SMTP_URL", "http://me:hunter2@mail.example.org"),
+        ("SMTP_URL", "smtp://me:hunter2@"),
+        ("SMTP_URL", "smtp://me:hunter2@host:99999"),
+        ("SMTP_URL", "hunter2"),
+        ("SEARCH_URL", "ftp://search"),
+        ("SEARCH_URL", "search:8080"),
+        ("MAIL_FROM", "Agents <a@example.org>"),
+        ("MAIL_FROM", "@example.org"),
+        ("MAIL_ALLOW", "a@example.org,*"),
+        ("MAIL_ALLOW", "example.org"),
+        ("MAIL_ALLOW", "@"),
+    ],
+)
+def test_mail_and_search_that_could_never_work_stop_the_start_without_a_password_in_it(
+    read: Any, name: str, value: str
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"AGENTSYS_{name}=") as caught:
+        read({f"AGENTSYS_{name}": value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_mail_and_search_as_they_are_meant(read: Any) -> None:
+    given = read(
+        {
+            "AGENTSYS_SMTP_URL": "smtps://me:p%40ss@mail.example.org:465",
+            "AGENTSYS_SEARCH_URL": "http://searxng:8080/",
+            "AGENTSYS_MAIL_FROM": "agents@example.org",
+            "AGENTSYS_MAIL_ALLOW": "ada@example.com, @example.org",
+        }
+    )
+    assert given.mail_allow == ("ada@example.com", "@example.org")

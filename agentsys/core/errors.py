@@ -4,6 +4,9 @@ Raise the most precise class; its message tells the reader what to do next.
 """
 
 from agentsys.core.error_base import AgentSysError
+from agentsys.core.tool_errors import NotConfigured as NotConfigured
+from agentsys.core.tool_errors import RecipientDenied as RecipientDenied
+from agentsys.core.tool_errors import SandboxUnavailable as SandboxUnavailable
 
 
 # --- Requests -------------------------------------------------------------------------
@@ -260,12 +263,6 @@ class ToolOutputTooLarge(AgentSysError):
     """The tool's output is larger than allowed; ask for less."""
 
     code, http_status = "tool_output_too_large", 502
-
-
-class SandboxUnavailable(AgentSysError):
-    """Commands cannot be run in a sandbox on this machine."""
-
-    code, http_status = "sandbox_unavailable", 503
 
 
 class AddressDenied(AgentSysError):

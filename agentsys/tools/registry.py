@@ -39,6 +39,7 @@ _BUILTIN = tuple(
         "html",
         "http",
         "language",
+        "mail",
         "pdf",
         "observation",
         "sandbox",
@@ -46,6 +47,7 @@ _BUILTIN = tuple(
         "shell",
         "table",
         "text",
+        "web",
     )
 )
 

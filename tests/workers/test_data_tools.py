@@ -6,7 +6,10 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
+from agentsys.infrastructure.processes import wait_until
 from agentsys.runs.models import Run
+from tests.support.smtp import Smtp
+from tests.support.web import Web, answer
 from tests.tools.builtin.test_pdf import pdf
 from tests.workers.conftest import ended
 
@@ -66,8 +69,55 @@ def test_a_pdf_that_came_with_the_run_is_read(api: APIClient, agent: Any, start:
     plan = '{"steps": [{"key": "a", "tool": "pdf.text", "arguments": {"name": "r.pdf"}}]}'
     sent = {"agent": "assistant", "plan": plan, "files": SimpleUploadedFile("r.pdf", pdf("one", "two"))}
 
-    answer = api.post("/api/v1/runs", sent, format="multipart")
+    accepted = api.post("/api/v1/runs", sent, format="multipart")
 
-    assert answer.status_code == 202, answer.json()
-    run = ended(Run.objects.get(pk=answer.json()["id"]))
+    assert accepted.status_code == 202, accepted.json()
+    run = ended(Run.objects.get(pk=accepted.json()["id"]))
     assert (run.status, run.result["a"]["text"]) == ("succeeded", "one\n\f\ntwo")
+
+
+def test_the_web_is_searched_and_a_mail_is_sent_once(posted: Any, start: Any) -> None:
+    hits = b'{"results": [{"title": "T", "url": "https://example.com/", "content": "C"}]}'
+    with Web(pages={"/search": answer(hits, content_type="application/json")}) as engine, Smtp() as server:
+        start(
+            "network",
+            AGENTSYS_HTTP_ALLOW=engine.address,
+            AGENTSYS_SEARCH_URL=engine.url("/"),
+            AGENTSYS_SMTP_URL=f"smtp://127.0.0.1:{server.port}",
+            AGENTSYS_MAIL_FROM="agents@example.org",
+            AGENTSYS_MAIL_ALLOW="@example.org,ada@example.com",
+        )
+        mail = {
+            "to": ["ada@example.com"],
+            "subject": "Found: ${find.results[0].title}",
+            "text": "${find.results[0].url}",
+        }
+        run = posted(
+            {"key": "find", "tool": "web.search", "arguments": {"query": "durable"}},
+            {"key": "tell", "tool": "mail.send", "arguments": mail},
+            {"key": "no", "tool": "mail.send", "arguments": mail | {"to": ["eve@evil.com"]}, "on_error": "continue"},
+        )
+        run = ended(run)
+
+    assert run.status == "succeeded", run.error
+    assert len(server.mails) == 1
+    assert b"https://example.com/" in server.mails[0]
+    assert run.steps.get(key="no").error["code"] == "recipient_denied"
+
+
+def test_a_mail_that_nobody_saw_the_end_of_waits_for_a_person(posted: Any, start: Any) -> None:
+    with Smtp(answers={".": None}) as server:
+        where = f"smtp://127.0.0.1:{server.port}"
+        start(
+            "network", AGENTSYS_SMTP_URL=where, AGENTSYS_MAIL_FROM="a@example.org", AGENTSYS_MAIL_ALLOW="@example.org"
+        )
+        mail = {"to": ["b@example.org"], "subject": "s", "text": "t"}
+        run = posted({"key": "a", "tool": "mail.send", "arguments": mail})
+
+        def waits() -> bool:
+            run.refresh_from_db()
+            return run.status == "waiting"
+
+        assert wait_until(waits, timeout_s=15)
+
+    assert (run.reason, len(server.mails), run.steps.get().attempt) == ("outcome_unknown", 1, 1)
