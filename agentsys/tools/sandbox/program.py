@@ -1,5 +1,6 @@
 """A program of ours (``tools/programs``) in a process of its own: what crashes, hangs or swells is one call."""
 
+import base64
 import contextlib
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentsys.core.errors import StepCancelled, ToolFailed, ToolOutputTooLarge
+from agentsys.tools.sandbox import seccomp
 from agentsys.tools.sandbox.sheets import Sheets
 
 _FOLDER = Path(__file__).resolve().parent.parent / "programs"
@@ -52,7 +54,12 @@ def run(
     """
     with Sheets() as sheets:
         put(job, [sheets.put(content) for content in contents])
-        own = {"parent": os.getpid(), "memory_bytes": bounds.memory_bytes, "cpu_s": int(bounds.wall_s) + 1}
+        own: dict[str, Any] = {
+            "parent": os.getpid(),
+            "memory_bytes": bounds.memory_bytes,
+            "cpu_s": int(bounds.wall_s) + 1,
+        }
+        own["filter"] = base64.b64encode(seccomp.program(sockets=()) or b"").decode()
         stdin = sheets.put(json.dumps(job | own).encode("utf-8", "replace"))
         process = subprocess.Popen(  # noqa: S603 - our own words
             [sys.executable, "-E", "-s", str(_FOLDER / f"{name}.py")], stdin=stdin, stdout=subprocess.PIPE,

@@ -18,7 +18,7 @@ _X32 = 0x40000000
 _CLONE3 = 435
 #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET.
 _NAMESPACES = 0x7E020000
-_SOCKETS = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
+SOCKETS = (1, 2, 10)  # AF_UNIX, AF_INET, AF_INET6
 #: io_uring, the new mount calls, pidfd_getfd, process_madvise, quotactl_fd, memfd_secret: the same on every machine.
 _REFUSED_ANYWHERE = (*range(425, 434), 438, 440, 442, 443, 447)
 
@@ -63,13 +63,17 @@ _MACHINES = {
 }
 
 
-def program() -> bytes | None:
-    """The filter for this machine, as ``bwrap --seccomp`` reads it; None: no table of its calls is at hand."""
+def program(*, sockets: tuple[int, ...] = SOCKETS) -> bytes | None:
+    """The filter for this machine, as ``bwrap --seccomp`` reads it; None: no table of its calls is at hand.
+
+    Args:
+        sockets: the families of which sockets may be made.
+    """
     machine = _MACHINES.get(platform.machine())
-    return None if machine is None else b"".join(_written(machine))
+    return None if machine is None else b"".join(_written(machine, sockets))
 
 
-def _written(machine: _Machine) -> list[bytes]:
+def _written(machine: _Machine, sockets: tuple[int, ...]) -> list[bytes]:
     """The instructions; a jump goes so many further, if its test holds or else."""
     refused = (*machine.refused, *_REFUSED_ANYWHERE)
     ends = [
@@ -81,7 +85,7 @@ def _written(machine: _Machine) -> list[bytes]:
         _op(_RETURN, _ERRNO | EPERM),
         _op(_RETURN, _ALLOW),
         _op(_LOAD, _FIRST_ARGUMENT),  # of socket
-        *(_op(_EQUAL, family, len(_SOCKETS) - n, 0) for n, family in enumerate(_SOCKETS)),
+        *(_op(_EQUAL, family, len(sockets) - n, 0) for n, family in enumerate(sockets)),
         _op(_RETURN, _ERRNO | EAFNOSUPPORT),
         _op(_RETURN, _ALLOW),
     ]
