@@ -2,7 +2,7 @@
 # `make up ARGS="--workers network=2"` hands options on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up services test check bench sim machine chaos failpoints mutants lock clean base dev
+.PHONY: help demo up services test servers check bench sim machine chaos failpoints mutants lock clean base dev
 MAKEFLAGS += --no-print-directory
 
 # Bytecode is kept, whatever the shell says: six processes import the same modules at each start.
@@ -46,8 +46,12 @@ up: base
 services: base
 	@exec $(PY) manage.py services $(ARGS)
 
+# MCP servers of others, for tests to talk to; pinned, in .mcp.
+servers: dev
+	@$(PY) tests/mcp_servers/install.py
+
 # Two processes; a file's tests stay together, because they share servers.
-test: dev
+test: dev servers
 	@exec $(PY) -m pytest -n 2 --dist loadfile -m "not bench" $(ARGS)
 
 # No database is asked; a pool would wait a minute for the one of the last `make demo`.
@@ -92,4 +96,4 @@ lock: dev
 	done
 
 clean:
-	@rm -rf $$(cat .agentsys/data.location 2>/dev/null) .venv .agentsys
+	@rm -rf $$(cat .agentsys/data.location 2>/dev/null) .venv .agentsys .mcp

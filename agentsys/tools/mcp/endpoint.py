@@ -16,7 +16,10 @@ OPEN = "*"
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """``command`` is empty for HTTP, ``url`` for stdio; ``folder`` is where a command runs."""
+    """``command`` is empty for HTTP, ``url`` for stdio; ``folder`` is where a command runs.
+
+    ``trusted``: what it asks for in the middle of a call is answered by its own defaults.
+    """
 
     server: str
     name: str
@@ -24,6 +27,7 @@ class Endpoint:
     url: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     folder: Path = Path()
+    trusted: bool = False
 
     @property
     def key(self) -> str:
@@ -38,11 +42,12 @@ def of(server: McpServer) -> Endpoint:
     """
     key = str(server.pk)
     if server.transport == Transport.HTTP:
-        return Endpoint(key, server.name, url=server.url, headers=dict(server.headers))
+        return Endpoint(key, server.name, url=server.url, headers=dict(server.headers), trusted=server.trusted)
     command = commanded(server.command, server.args)
     if command is None:
         raise ToolFailed(f"AGENTSYS_MCP_COMMANDS does not allow the command of {server.name}.", server=server.name)
-    return Endpoint(key, server.name, command=command, folder=Path(settings.DATA_DIR) / "mcp" / key)
+    folder = Path(settings.DATA_DIR) / "mcp" / key
+    return Endpoint(key, server.name, command=command, folder=folder, trusted=server.trusted)
 
 
 def commanded(name: str, args: list[str]) -> tuple[str, ...] | None:

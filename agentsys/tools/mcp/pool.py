@@ -103,11 +103,22 @@ class Session:
                 raise
 
     def _options(self) -> dict[str, Any]:
-        return {"client_info": CLIENT, "cache": None, "message_handler": self._heard}
+        asked = {"elicitation_callback": _by_defaults} if self.endpoint.trusted else {}
+        return {"client_info": CLIENT, "cache": None, "message_handler": self._heard, **asked}
 
     async def _heard(self, message: Any) -> None:
         if isinstance(message, types.ToolListChangedNotification):
             self.listed_at = 0.0
+
+
+async def _by_defaults(_context: Any, asked: Any) -> types.ElicitResult:
+    """The server's own defaults where they suffice: nobody is there to be asked, and nothing of ours is told."""
+    schema = getattr(asked, "requested_schema", None) or {}
+    parts = schema.get("properties", {})
+    content = {name: part["default"] for name, part in parts.items() if isinstance(part, dict) and "default" in part}
+    if not content or set(schema.get("required", ())) - set(content):
+        return types.ElicitResult(action="decline")
+    return types.ElicitResult(action="accept", content=content)
 
 
 def _transport(endpoint: Endpoint) -> Any:
