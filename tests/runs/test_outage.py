@@ -65,11 +65,11 @@ def test_a_connection_lost_inside_a_tool_is_tried_again(submit, worker, monkeypa
     run = submit([{"key": "a", "tool": "files.list", "max_attempts": 1}])
     real, killed = handlers.files.listing, []
 
-    def listing(run_id):
+    def listing(run_id, **how):
         if not killed:
             killed.append(True)
             kill_own_connection()
-        return real(run_id)
+        return real(run_id, **how)
 
     monkeypatch.setattr(handlers.files, "listing", listing)
     worker.finish(run)
