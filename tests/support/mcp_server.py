@@ -70,7 +70,7 @@ def _text(text: str, **more: Any) -> dict[str, Any]:
 
 ANSWERS: dict[str, Any] = {
     "huge": lambda number: {"id": number, "result": _text("x" * 100_000_000)},
-    "huge-id-last": lambda number: {"result": _text("x" * 100_000_000), "id": number},
+    "huge-id-last": lambda number: {"result": _text("x" * 10_000_000), "id": number},
     "wrong-id": lambda _: {"id": 999_999, "result": _text("not yours")},
     "no-result": lambda number: {"id": number, "result": {"content": "what"}},
     "fails": lambda number: {"id": number, "result": _text("no luck", isError=True)},

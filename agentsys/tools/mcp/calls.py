@@ -73,8 +73,8 @@ async def call(endpoint: Endpoint, pin: Pin, arguments: Mapping[str, Any], *, le
     """
     server = _Server(endpoint.name, pin.repeatable)
     async with pool.session(endpoint) as one:
-        client = await _opened(one, server, min(CONNECT_S, left_s / 2))
-        await _within(min(LIST_S, left_s / 2), _check(one, client, pin, server), server, one)
+        client = await _opened(one, server, min(CONNECT_S, left_s / 3))
+        await _within(min(LIST_S, left_s / 3), _check(one, client, pin, server), server, one)
         result = await _called(one, client, pin, arguments, server)
     return await asyncio.to_thread(_output, result, pin)
 

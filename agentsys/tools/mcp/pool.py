@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 
 IDLE_S = 300.0
+SWEEP_S = 30.0
 MAX_SESSIONS = 100
 CLOSE_S = 10.0
 CLIENT = types.Implementation(name="agentsys", version="0.1.0")
@@ -158,6 +159,7 @@ def _first(error: BaseException) -> BaseException:
 
 
 _sessions: dict[tuple[asyncio.AbstractEventLoop, str], Session] = {}
+_sweeping: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
 
 
 @asynccontextmanager
@@ -176,8 +178,21 @@ async def session(endpoint: Endpoint) -> Any:
         found.used_at = loop.time()
         if found.broken:
             found.end()
-        else:
-            loop.call_later(IDLE_S + 1.0, _sweep, loop)
+        _sweep_later(loop)
+
+
+def _sweep_later(loop: asyncio.AbstractEventLoop) -> None:
+    """One timer a loop, however many calls there are."""
+    if loop not in _sweeping:
+        _sweeping.add(loop)
+        loop.call_later(SWEEP_S, _sweep_again, loop)
+
+
+def _sweep_again(loop: asyncio.AbstractEventLoop) -> None:
+    _sweeping.discard(loop)
+    _sweep(loop)
+    if any(key[0] is loop for key in _sessions):
+        _sweep_later(loop)
 
 
 def _sweep(loop: asyncio.AbstractEventLoop) -> None:

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from agentsys.accounts.models import User, Workspace
 from agentsys.agents import services as agents
 from agentsys.core.errors import AgentSysError, ApprovalChanged, InvalidTransition, PlanInvalid, ToolFailed, ToolUnknown
+from agentsys.infrastructure.processes import wait_until
 from agentsys.runs import services as runs
 from agentsys.runs.models import Run, Step
 from agentsys.runs.submission import Submission
-from agentsys.tools.mcp import calls, catalogue, keeper, services
+from agentsys.tools.mcp import calls, catalogue, keeper, pool, services
 from agentsys.tools.models import McpServer, McpTool
 from tests.support.worker import Worker
 
@@ -252,6 +254,33 @@ def test_a_call_that_gets_no_answer_may_have_happened_and_is_not_repeated(
     step = called(timeout_s=2)
     assert (step.status, step.reason) == ("waiting", code)
     assert calls_of(file) == 1
+
+
+def test_a_call_that_was_never_sent_is_tried_again_though_it_is_unsafe(
+    hostile: Make, called: Any, boss: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "CONNECT_S", 0.5)
+    server = hostile()
+    services.change(server, {"args": ["hang-initialize"]}, user=boss)
+    step = called(max_attempts=2)
+    assert step.status in ("sleeping", "failed")
+    assert (step.error or {"code": "tool_unavailable"})["code"] == "tool_unavailable"
+    services.change(server, {"args": ["none"]}, user=boss)
+    assert output(called()) == "8"
+
+
+def servers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if any("mcp_server.py" in part for part in one.cmdline())]
+
+
+def test_an_idle_session_is_closed(hostile: Make, called: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "IDLE_S", 0.0)
+    monkeypatch.setattr(pool, "SWEEP_S", 0.05)
+    hostile()
+    assert output(called()) == "8"
+    assert wait_until(lambda: not pool._sessions and not servers(), timeout_s=10)
+    assert output(called()) == "8"
 
 
 @pytest.mark.parametrize(
