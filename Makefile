@@ -51,7 +51,8 @@ servers: dev
 	@$(PY) tests/mcp_servers/install.py
 
 # Two processes; a file's tests stay together, because they share servers.
-test: dev servers
+test: dev
+	-@$(PY) tests/mcp_servers/install.py
 	@exec $(PY) -m pytest -n 2 --dist loadfile -m "not bench" $(ARGS)
 
 # No database is asked; a pool would wait a minute for the one of the last `make demo`.
