@@ -24,6 +24,7 @@ from agentsys.llm import client
 from agentsys.runs import engine, leases
 from agentsys.runs.dispatch import STOPPING
 from agentsys.tools import registry as tools
+from agentsys.tools.sandbox import run as sandbox
 from workers import dispatch, ending
 from workers.election import Election
 from workers.events import AttemptEvents
@@ -184,6 +185,8 @@ def _load(plan: Plan) -> None:
         tools.load()
     except ImproperlyConfigured as error:
         raise SystemExit(f"agentsys: {error}") from error
+    if plan.lane == "compute" and (why_not := sandbox.why_not()):
+        logger.warning("shell.run will be refused on this machine: %s", why_not)
     if plan.lane == "model" and settings.MODEL != client.OFFLINE:
         client.load()
     connections.close_all()

@@ -121,7 +121,13 @@ def _opened(stack: ExitStack, descriptor: int) -> int:
 
 
 def _folder(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        raise SandboxUnavailable(
+            "Commands need a worker that may look into the boxes it makes: run it as an ordinary user, or with the "
+            "capability SYS_PTRACE."
+        ) from None
 
 
 def _write(path: str, content: bytes) -> None:

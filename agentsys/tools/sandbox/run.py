@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from agentsys.core.errors import SandboxUnavailable
 from agentsys.tools.context import is_file_name
 from agentsys.tools.sandbox import room
 from agentsys.tools.sandbox.box import Stream
@@ -37,3 +38,14 @@ def run(command: str, *, files: Mapping[str, bytes], limits: Limits, should_stop
         if end == "exit":
             left = room.read(box.room, files, is_name=is_file_name, file_bytes=limits.file_bytes)
         return Ran(end, box.process.returncode, box.stdout, box.stderr, left)
+
+
+def why_not() -> str:
+    """Why no command can be run on this machine; "" if one can.  Runs one, some 40 ms."""
+    try:
+        ran = run("true", files={}, limits=Limits(wall_s=5.0, cpu_s=5.0), should_stop=lambda: False)
+    except SandboxUnavailable as error:
+        return error.message
+    return (
+        "" if ran.end == "exit" and not ran.exit_code else f"A box was made, and its command did not run ({ran.end})."
+    )

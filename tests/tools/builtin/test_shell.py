@@ -21,6 +21,7 @@ from agentsys.core.errors import (
 from agentsys.infrastructure.processes import wait_until
 from agentsys.tools import registry, runner
 from agentsys.tools.sandbox import building, room
+from agentsys.tools.sandbox import run as sandbox
 from agentsys.tools.testing import MemoryFiles, context
 from tests.support import boxes
 
@@ -389,6 +390,14 @@ def test_without_user_namespaces_it_says_that(call, monkeypatch, tmp_path):
     monkeypatch.setattr(building, "PROGRAM", str(refuses))
     with pytest.raises(SandboxUnavailable, match=r"user namespaces.*No permissions to create new namespace"):
         shell(call, "true")
+
+
+def test_a_worker_learns_at_its_start_why_no_command_can_be_run(monkeypatch):
+    assert sandbox.why_not() == ""
+    monkeypatch.setattr(building, "PROGRAM", "bwrap-that-is-not-there")
+    assert "apt-get install bubblewrap" in sandbox.why_not()
+    monkeypatch.setattr(building, "PROGRAM", "false")
+    assert "user namespaces" in sandbox.why_not()
 
 
 def test_an_unknown_processor_is_refused(call, monkeypatch):
