@@ -180,8 +180,12 @@ class Housekeeper(Loop):
         if self._polling.won():
             self.safely(self._row.tell)
             self.safely(self._poll)
+        else:
+            self.safely(due_lanes)
+        # PostgreSQL has answered: whoever takes over from a frozen sweeper has been patient from here on.
+        self._sweeper = self._sweeper or Sweeper(lost=self._lost)
         if self._sweeping.won():
-            self._sweep()
+            self._sweep(self._sweeper)
         close_old_connections()
 
     def database_is_away(self) -> None:
@@ -203,7 +207,8 @@ class Housekeeper(Loop):
             self._row.tell(draining=True)
 
     def _poll(self) -> None:
-        if self._slices.busy >= self._slots or self._row.lane not in due_lanes():
+        due = due_lanes()  # also where no slot is free: each second in contact with PostgreSQL counts
+        if self._slices.busy >= self._slots or self._row.lane not in due:
             return
         if self._free_pollers.acquire(blocking=False):  # else a turn a second would pile up behind those that hang
             self._pollers.submit(self._take)
@@ -218,10 +223,9 @@ class Housekeeper(Loop):
             with contextlib.suppress(Error):
                 connection.close()
 
-    def _sweep(self) -> None:
+    def _sweep(self, sweeper: Sweeper) -> None:
         connection.ensure_connection()  # away: one line in the log, not one a job
-        self._sweeper = self._sweeper or Sweeper(lost=self._lost)
-        self._sweeper.tick()
+        sweeper.tick()
         if time.monotonic() >= self._rolled_up_at + ROLL_UP_EVERY_S:
             self._rolled_up_at = time.monotonic()
             self.safely(rollup.roll_up)

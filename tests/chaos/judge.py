@@ -50,15 +50,16 @@ def recoveries(world: World, ids: Sequence[str], faults: Sequence[Fault]) -> dic
     started = {(row["run"], row["key"], row["number"]): row["at"] for row in world.rows(_STARTS, list(ids))}
     found: dict[str, list[float]] = defaultdict(list)
     for row in world.rows(_CRASHED, list(ids)):
-        fault = _cause(row, faults)
         again = started.get((row["run"], row["key"], row["number"] + 1))
+        fault = _cause(row, faults, again) if again else None
         if fault and again and not _disturbed(fault, row["lane"], again, faults):
             found[fault.kind].append(again - fault.at)
     return {kind: sorted(some) for kind, some in found.items()}
 
 
-def _cause(row: dict[str, Any], faults: Sequence[Fault]) -> Fault | None:
-    return next((fault for fault in faults if row["pid"] in fault.pids), None)
+def _cause(row: dict[str, Any], faults: Sequence[Fault], until: float) -> Fault | None:
+    """The last one before; who was frozen may be so again."""
+    return next((fault for fault in reversed(faults) if row["pid"] in fault.pids and fault.at < until), None)
 
 
 def _disturbed(fault: Fault, lane: str, until: float, faults: Sequence[Fault]) -> bool:

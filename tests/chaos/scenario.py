@@ -19,9 +19,9 @@ def judged(world: World, ids: Sequence[str], figures: dict[str, Any], *, faults:
     done = world.verify()
     figures["verify"] = "WRONG" if done.returncode else "ok"
     late = _recovered(world, ids, faults, figures) if faults else []
-    assert wrong == []
+    assert wrong == [], wrong
     assert done.returncode == 0, done.stdout + done.stderr
-    assert late == []
+    assert late == [], late
 
 
 def assert_succeeded(world: World, ids: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """The housekeeper of a process: its parts do not stand in each other's way, and what it begins is bounded."""
 
 import threading
+import time
 
 import pytest
 
@@ -86,6 +87,44 @@ def test_whatever_fails_beside_the_sweeper_does_not_end_reaping(submit, housekee
         return statuses(run) == {"a": "ready"}
 
     assert wait_until(reaped, timeout_s=10)
+
+
+class Elected:
+    """An election that the test decides."""
+
+    def __init__(self, won: bool) -> None:
+        self.is_won = won
+
+    def won(self) -> bool:
+        return self.is_won
+
+    def resign(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_who_takes_over_from_a_frozen_sweeper_has_waited_already_unless_the_database_was_away(
+    submit, housekeeper, settings, away
+):
+    settings.LEASE_S = 1.0
+    run = submit([{"key": "a", "tool": "test.echo"}])
+    claim("compute", owner="another-host:boot:1:1")
+    expire(run)
+    housekeeper._sweeping = elected = Elected(False)
+    begun = time.monotonic()
+
+    def has_waited() -> bool:
+        housekeeper._guarded_tick()
+        return time.monotonic() > begun + 2 * settings.LEASE_S
+
+    assert wait_until(has_waited, timeout_s=10)
+    assert statuses(run) == {"a": "running"}
+    if away:
+        housekeeper.database_is_away()
+    elected.is_won = True
+    housekeeper._guarded_tick()
+
+    assert statuses(run) == {"a": "running" if away else "ready"}
 
 
 def test_nothing_waits_for_a_slow_step(submit, worker, monkeypatch):
