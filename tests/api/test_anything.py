@@ -17,6 +17,7 @@ from drf_spectacular.generators import SchemaGenerator
 
 from agentsys.agents.models import Agent
 from agentsys.api import urls
+from agentsys.tools.models import McpServer
 from tests.support.approvals import ask, wire
 
 SEED, ROUNDS = 7, 30
@@ -85,9 +86,12 @@ def places(submit: Any, worker: Any, agent: Any) -> dict[str, list[str]]:
     worker.work()
     ids = [str(pk) for pk in asking.approvals.values_list("pk", flat=True)]
     run = submit([{"key": "a", "tool": "test.echo"}])
+    server = McpServer.objects.create(
+        workspace=agent.workspace, name="srv", transport="http", url="http://127.0.0.1:9/"
+    )
     return {
         "run_id": [str(asking.pk), str(run.pk)], "approval_id": ids, "key": ["a", "wire"], "slug": [agent.slug],
-        "number": ["1"], "lane": ["compute", "model"], "name": ["notes.txt", "test.echo"],
+        "server_id": [str(server.pk)], "number": ["1"], "lane": ["compute", "model"], "name": ["notes.txt", "test.echo"],
     }  # fmt: skip
 
 
