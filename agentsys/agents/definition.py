@@ -26,6 +26,7 @@ LIMITS: dict[str, tuple[int, bool]] = {
 }
 #: What a budget of dollars counts in; a limit below it would be one of nothing.
 _LEAST_USD = 0.000001
+MAX_FALLBACKS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Definition:
 
     mode: str = Mode.PLAN
     model: str = ""
+    fallback_models: list[str] = field(default_factory=list)
     instructions: str = ""
     tools: list[str] = field(default_factory=list)
     output_schema: dict[str, Any] | None = None
@@ -50,6 +52,7 @@ class Definition:
         faults = [
             *_mode_faults(self.mode),
             *model_faults(self.model),
+            *_fallback_faults(self.fallback_models),
             *_tool_faults(self.tools, known),
             *schemas.faults(self.output_schema),
             *limit_faults(self.limits),
@@ -79,6 +82,18 @@ def model_faults(model: str, *, path: str = "model") -> Iterator[Fault]:
         client.split(model)
     except ModelFailed as error:
         yield fault(path, "bad_value", error.message)
+
+
+def _fallback_faults(models: list[str]) -> Iterator[Fault]:
+    if len(models) > MAX_FALLBACKS:
+        yield fault("fallback_models", "bad_value", f"There may be {MAX_FALLBACKS} fallback models.")
+    for number, model in enumerate(models):
+        path = f"fallback_models[{number}]"
+        if not model.strip():
+            yield fault(path, "bad_value", "A model has a name.")
+        elif model in models[:number]:
+            yield fault(path, "duplicate", f"{model} is listed twice.")
+        yield from model_faults(model, path=path)
 
 
 def _tool_faults(tools: list[str], known: Collection[str]) -> Iterator[Fault]:

@@ -48,6 +48,9 @@ class AgentVersion(models.Model):
     number = models.PositiveIntegerField(editable=False)
     mode = models.CharField(max_length=5, choices=Mode, default=Mode.PLAN)
     model = models.CharField(max_length=200, blank=True, help_text="Empty: the installation's AGENTSYS_MODEL.")
+    fallback_models = models.JSONField(
+        default=list, db_default=[], blank=True, help_text="Asked in this order when the model cannot answer."
+    )
     instructions = models.TextField(blank=True, max_length=20_000)
     tools = models.JSONField(default=list, blank=True, help_text="Names of allowed tools; empty: all.")
     output_schema = models.JSONField(null=True, blank=True)

@@ -22,12 +22,18 @@ from agentsys.api.views import WorkspaceViews
 from agentsys.core.errors import NotFound
 from agentsys.runs.services import free_key
 
-_DEFINITION = ("mode", "model", "instructions", "tools", "output_schema", "limits", "approvals", "planning")
+_DEFINITION = (
+    "mode", "model", "fallback_models", "instructions", "tools", "output_schema", "limits", "approvals", "planning",
+)  # fmt: skip
 
 
 class NewVersion(Body):
     mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.PLAN)
     model = Text(max_length=200, allow_blank=True, default="", help_text="Empty: the installation's model.")
+    fallback_models = serializers.ListField(
+        child=Text(max_length=200), default=list, max_length=20,
+        help_text="Asked in this order when the model cannot answer.",
+    )  # fmt: skip
     instructions = Text(max_length=20_000, allow_blank=True, default="", trim_whitespace=False)
     tools = serializers.ListField(
         child=Text(max_length=100), default=list, max_length=500, help_text="Allowed tools; empty: all."
@@ -38,7 +44,8 @@ class NewVersion(Body):
         default=dict, help_text="What a person must approve: tools (names or all), expires_s, on_denied."
     )
     planning = Object(
-        default=dict, help_text="How runs plan anew: replan_on_failure, max_plans, max_fan_out, max_repeats."
+        default=dict,
+        help_text="How runs plan and act: replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns.",
     )
 
 
@@ -56,6 +63,7 @@ class AgentChange(Body):
 
 class VersionOut(serializers.ModelSerializer[AgentVersion]):
     output_schema = serializers.DictField(allow_null=True)
+    fallback_models = serializers.ListField(child=serializers.CharField())
     tools = serializers.ListField(child=serializers.CharField())
     limits = serializers.DictField()
     approvals = serializers.DictField()

@@ -290,6 +290,12 @@ class ModelRateLimited(ModelUnavailable):
     code, http_status, uses_attempt = "model_rate_limited", 429, False
 
 
+class ModelPaused(ModelUnavailable):
+    """The model has failed again and again; nobody asks it for a while, which uses up no try."""
+
+    code, uses_attempt = "model_paused", False
+
+
 class GoalNotPlannable(AgentSysError):
     """The goal could not be planned with the tools at hand."""
 

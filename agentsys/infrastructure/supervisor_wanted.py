@@ -32,7 +32,7 @@ class Wanted:
         """Enough for every process with a pool of its own size, and some for people."""
         workers = sum(self.workers.values()) + 4
         children = self.concurrency.get("compute", os.cpu_count() or 2)
-        return max(100, (workers + 1) * (self.pool_size + 4) + 3 * children * workers + 20)
+        return max(100, (workers + 1) * (self.pool_size + 4) + 4 * children * workers + 20)
 
     def settings(self, port: int, flower_port: int) -> dict[str, str]:
         given = {"DATABASE_URL": self.database_url, "REDIS_URL": self.redis_url}

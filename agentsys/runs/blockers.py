@@ -20,9 +20,9 @@ MOST = 20
 class Blocker:
     """One thing that a run waits for.
 
-    ``kind`` is stable: running, queue, slot, parallel, no_worker, timer, start_at, retry, rate_limit, approval,
-    question, child, budget, credential, outcome_unknown, paused, draining, dependency.  ``step`` is "" where it is
-    the whole run's.
+    ``kind`` is stable: running, queue, slot, parallel, no_worker, timer, start_at, retry, rate_limit, breaker,
+    approval, question, child, budget, credential, outcome_unknown, paused, draining, dependency.  ``step`` is "" where
+    it is the whole run's.
     """
 
     kind: str
@@ -134,6 +134,10 @@ def _sleeping(row: db.Row, run: Run) -> Blocker:
         return Blocker("start_at", key, run.created_at, f"The run starts at {_moment(until)}.", "Only time.", data)
     data |= {"code": row["error_code"], "attempt": row["attempt"]}
     limited = str(row["error_code"]).endswith("_rate_limited")
+    if row["error_code"] == "model_paused":
+        how = "The model has to answer again: one call asks it from time to time. Or fork with another model."
+        message = f"{key} is tried again at {_moment(until)}; {row['error_message']}"[:400]
+        return Blocker("breaker", key, row["told_at"], message, how, data)
     why = "the other side asked to wait" if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
     message = f"{key} is tried again at {_moment(until)}; {why}"[:400]
     return Blocker("rate_limit" if limited else "retry", key, row["told_at"], message, "Only time.", data)

@@ -1,5 +1,6 @@
 """The loop of a worker: claim, do, record, go on with the same runs, wake whoever is next."""
 
+import math
 import threading
 import time
 from collections import deque
@@ -159,8 +160,10 @@ class _Turn:
             waiting, done = list(self._todo), self._done
             self._todo.clear()
             self._done = []
-        _record(done, claim_next=0)
-        _give_back(waiting)
+        try:
+            _record(done, claim_next=0)
+        finally:  # PostgreSQL may be away for long: what is dropped now is not renewed for ever
+            _give_back(waiting)
 
     def let_go(self) -> None:
         """Hold nothing any more.  Something is left only where the turn ended by an outage: others find it."""
@@ -188,9 +191,12 @@ class _Turn:
     def _record_done(self) -> None:
         with self._lock:
             done, self._done = self._done, []
+            self._begun_at = math.inf  # no step is under way meanwhile
+        if done:
+            self._record_these(done)
         self._recorded_at = time.monotonic()
-        if not done:
-            return
+
+    def _record_these(self, done: list["_Done"]) -> None:
         quick = self._slow * 4 <= len(done)
         self._size = min(2 * self._size, complete.MAX_BATCH) if quick else 1
         self._slow = 0

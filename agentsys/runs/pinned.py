@@ -62,6 +62,11 @@ def model_of(run: Run) -> str:
     return run.model or run.agent_version.model or settings.MODEL
 
 
+def fallbacks_of(run: Run) -> list[str]:
+    """The models that are asked when that one cannot answer; none where the run itself has named its model."""
+    return [] if run.model else list(run.agent_version.fallback_models)
+
+
 def max_steps(limits: Mapping[str, Any]) -> int:
     """How many steps a plan of this run may have."""
     return int(min(settings.RUN_MAX_STEPS, limits.get("steps", settings.RUN_MAX_STEPS)))

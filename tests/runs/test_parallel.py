@@ -28,7 +28,9 @@ BEGIN
     SELECT (limits -> 'parallel')::int INTO cap FROM runs_run WHERE id = NEW.run_id;
     SELECT count(*), count(*) FILTER (WHERE s.status <> 'running') INTO n, waiting FROM runs_step s
      WHERE s.run_id = NEW.run_id AND ({UNDER_WAY});
-    IF n > cap AND waiting > 0 THEN RAISE EXCEPTION 'run has too many steps under way'; END IF;
+    IF n > cap AND (waiting > 0 OR NOT (SELECT over_cap FROM runs_run WHERE id = NEW.run_id)) THEN
+        RAISE EXCEPTION 'run has too many steps under way';
+    END IF;
     RETURN NULL;
 END $$;
 CREATE CONSTRAINT TRIGGER capped AFTER INSERT OR UPDATE ON runs_step DEFERRABLE INITIALLY DEFERRED
@@ -241,6 +243,43 @@ def test_what_a_crash_after_the_commit_left_over_the_sweeper_gives(submit, worke
     assert worker.finish(run).status == "succeeded"
 
 
+@pytest.mark.violates
+def test_a_run_that_cannot_be_moved_keeps_no_other_from_its_places(submit, monkeypatch):
+    runs = sorted((submit(fan(4), limits=capped(3)) for _ in range(3)), key=lambda run: run.pk)
+    with monkeypatch.context() as crashed:
+        crashed.setattr(parallel, "fit_all", lambda _runs: [])
+        for one in take(3):
+            complete.complete(one, Result(1), claim_next=False)
+    sql("CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$")
+    sql(
+        "CREATE TRIGGER no BEFORE UPDATE ON runs_step FOR EACH ROW"
+        f" WHEN (OLD.run_id = '{runs[0].pk}') EXECUTE FUNCTION no()"
+    )
+    try:
+        sweeps.fit()
+        assert [under_way(run) for run in runs] == [1, 3, 3]
+    finally:
+        sql("DROP FUNCTION no() CASCADE")
+    for run in runs:
+        services.cancel(run)
+
+
+def test_many_timers_of_runs_with_a_cap_cost_a_few_transactions(submit, django_assert_max_num_queries):
+    runs = [submit([echo("a"), echo("b")], limits=capped(1)) for _ in range(60)]
+    for _ in runs:
+        (one,) = take(1)
+        moves.sleep(one, delay_s=0)
+    sweeps.fit()
+    sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE status = 'sleeping'")
+
+    with django_assert_max_num_queries(40):
+        sweeps.wake_sleepers()
+
+    assert {under_way(run) for run in runs} == {1}
+    for run in runs:
+        services.cancel(run)
+
+
 # --- People ------------------------------------------------------------------------------
 def test_a_pause_holds_all_and_a_resume_begins_as_many_as_before(submit, worker):
     run = submit([echo(f"a{n}") for n in range(5)], limits=capped())
@@ -286,6 +325,43 @@ def test_it_is_lowered_live_and_what_has_not_started_goes_back(submit, worker):
     assert under_way(run) == 1  # the other one still runs
     complete.complete(running[1], Result(1), claim_next=False)
     assert under_way(run) == 1
+    assert worker.finish(run).status == "succeeded"
+
+
+def chains(count, length=3):
+    """So many chains side by side."""
+    return [echo(f"c{n}_{k}", depends_on=[f"c{n}_{k - 1}"] if k else []) for n in range(count) for k in range(length)]
+
+
+@pytest.mark.parametrize("claim_next", [False, True])
+def test_under_a_lowered_cap_no_chain_hands_its_place_on_until_it_is_kept(submit, worker, claim_next):
+    run = submit(chains(3), limits=capped(3))
+    running = take(3)
+    control.resume(run, limits=capped(1))
+
+    for left, one in zip((2, 1, 1), running, strict=True):
+        done = complete.complete(one, Result(1), claim_next=claim_next)
+        assert under_way(run) == left
+        assert (done.next is None) or one is running[-1]
+    for last in done.claims:
+        complete.complete(last, Result(1), claim_next=False)
+
+    assert worker.finish(run).status == "succeeded"
+
+
+def test_under_a_lowered_cap_what_ends_together_hands_no_place_on(submit, worker):
+    run = submit(chains(4), limits=capped(4))
+    control.resume(run, limits=capped(2))
+    assert under_way(run) == 2
+    control.resume(run, limits=capped(4))
+    running = take(4)
+    control.resume(run, limits=capped(2))
+
+    complete.complete_all([(one, Result(1)) for one in running], claim_next=4)
+
+    assert under_way(run) == 2
+    run.refresh_from_db()
+    assert run.over_cap is False
     assert worker.finish(run).status == "succeeded"
 
 

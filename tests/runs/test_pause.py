@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agentsys.core.errors import InvalidTransition, NotFound, ToolFailed, ToolUnavailable
-from agentsys.runs import control, handlers, leases, services
+from agentsys.runs import control, handlers, leases, services, verify
 from agentsys.runs.models import Run
 from agentsys.runs.store import claims, expansion, moves, sweeps
 from agentsys.runs.store.claims import Result, claim
@@ -395,3 +395,32 @@ def _seesaw(run):
     for _ in range(10):
         _try(control.pause, run)
         _try(control.resume, run)
+
+
+@pytest.mark.promise("P17")
+def test_a_resume_and_a_timer_that_runs_out_leave_nothing_held(submit):
+    """The sweep has seen the pause when the resume looks for what it holds."""
+    for _ in range(3 * ROUNDS):
+        run = submit([echo()])
+        held = claim("compute", owner="w")
+        control.pause(run)
+        moves.sleep(held, delay_s=0)
+
+        in_parallel(sweeps.wake_sleepers, lambda run=run: control.resume(run))
+
+        sweeps.wake_sleepers()
+        sweeps.admit()
+        assert list(run.steps.values_list("status", "held")) == [("ready", "")]
+        services.cancel(run)
+
+
+@pytest.mark.violates
+def test_what_is_held_in_a_run_that_is_not_is_an_alarm_and_is_repaired(submit, worker):
+    run = submit([echo()])
+    sql("UPDATE runs_laneslot SET used = 0")
+    sql("UPDATE runs_step SET status = 'queued', held = 'paused', ready_at = NULL")
+    assert [f.name for f in verify.check() if f.violations] == ["I9"]
+
+    assert sweeps.repair_stuck() == 1
+
+    assert worker.finish(run).status == "succeeded"

@@ -1,19 +1,22 @@
 """What a turn holds never outlives it: neither an outage nor a poisonous step costs what shares it anything."""
 
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pytest
 from django.db import OperationalError
 
+from agentsys.core.errors import DatabaseUnavailable
 from agentsys.runs import engine, handlers, leases, services
 from agentsys.runs.attempts import AttemptInfo
-from agentsys.runs.store import sweeps
+from agentsys.runs.store import complete, moves, sweeps
 from tests.support.outages import lose_answer
 from tests.support.rows import expire, sql, value
 from tests.support.threads import background, until
 from tests.support.worker import statuses
+from workers.upkeep import Reliever
 
 
 def echo(key="a", **fields):
@@ -138,6 +141,63 @@ def test_a_result_is_recorded_though_a_claim_could_not_be_given_back(submit, unh
     assert recorded == 9
     assert sorted(ledger.over) == sorted(ledger.begun)
     _give_back_what_nobody_holds()
+
+
+def test_claims_of_a_turn_that_is_relieved_in_a_long_outage_are_not_renewed_for_ever(
+    submit, unhurried, before_work, monkeypatch
+):
+    """PostgreSQL is away for longer than anybody persists: neither the results nor their failure can be written."""
+    for _ in range(15):
+        submit([echo()])
+    slow, go, ledger = threading.Event(), threading.Event(), Ledger()
+
+    def wait():
+        slow.set()
+        assert go.wait(30)
+
+    def away(*_args, **_how):
+        raise DatabaseUnavailable
+
+    before_work(at_work(5, wait))
+    with background() as start:
+        drained = start(lambda: drain(ledger))
+        try:
+            assert slow.wait(30)
+            until(lambda: next(iter(engine._turns))._begun_at + engine.STUCK_S < time.monotonic())
+            with monkeypatch.context() as outage:
+                outage.setattr(complete, "complete_all", away)
+                outage.setattr(moves, "fail", away)
+                with pytest.raises(DatabaseUnavailable):
+                    engine.relieve()
+        finally:
+            go.set()
+        drained.result()
+
+    assert leases.held() == []
+    _give_back_what_nobody_holds()
+
+
+@pytest.mark.parametrize("commit_s", [0.02, 0.15])
+def test_slow_commits_are_shared_all_the_same_and_nothing_is_given_back_for_them(submit, monkeypatch, commit_s):
+    """A commit that takes its time is no step that does."""
+    real, commits = complete.complete_all, []
+
+    def slow(done, **how):
+        commits.append(len(done))
+        time.sleep(commit_s)  # the slowness of PostgreSQL's disk
+        return real(done, **how)
+
+    runs = [submit([echo()]) for _ in range(100)]
+    monkeypatch.setattr(complete, "complete_all", slow)
+    reliever = Reliever()
+    reliever.start()
+    drain(Ledger())
+    reliever.close()
+    reliever.join(10)
+
+    assert {status for run in runs for status in statuses(run).values()} == {"succeeded"}
+    assert len(commits) < 30
+    assert value("SELECT max(attempt) FROM runs_step") == 1
 
 
 def _relieved():

@@ -21,6 +21,10 @@ _RULES = [
         " in a migration of its own with atomic = False",
     ),
     (
+        rf"CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS .*?ON {_TABLE}",
+        "one that was broken off is there, invalid, and would be left so: DROP INDEX CONCURRENTLY IF EXISTS before it",
+    ),
+    (
         rf"ALTER TABLE {_TABLE} .*ADD (?:CONSTRAINT \S+ )?(?:CHECK|FOREIGN KEY)\b(?!.*NOT VALID)",
         "it reads the table under a lock: ADD CONSTRAINT … NOT VALID, and VALIDATE CONSTRAINT in the next migration"
         " (AddConstraintNotValid, ValidateConstraint)",

@@ -31,7 +31,11 @@ from . import filters
 from .base import ScopedAdmin
 
 DEFINITION = tuple(field.name for field in fields(Definition))
-MODES = [(Mode.PLAN.value, "Plan: a model writes the steps"), (Mode.FIXED.value, "Fixed: each run brings its plan")]
+MODES = [
+    (Mode.PLAN.value, "Plan: a model writes the steps"),
+    (Mode.REACT.value, "React: a model calls tools, turn by turn"),
+    (Mode.FIXED.value, "Fixed: each run brings its plan"),
+]
 
 
 class _Document(forms.JSONField):
@@ -45,6 +49,18 @@ class _Document(forms.JSONField):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
+class _Lines(forms.CharField):
+    """A list of texts, one a line."""
+
+    widget = UnfoldAdminTextareaWidget({"rows": 2})
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def to_python(self, value: Any) -> Any:
+        return [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
+
+
 class AgentForm(forms.ModelForm):
     """An agent together with the definition that its next version will have."""
 
@@ -55,6 +71,9 @@ class AgentForm(forms.ModelForm):
         widget=UnfoldAdminTextInputWidget,
         help_text="For example openai-chat:… or anthropic:…; empty: the installation's AGENTSYS_MODEL.",
     )
+    fallback_models = _Lines(
+        required=False, help_text="Models that are asked in this order when the first cannot answer, one a line."
+    )
     instructions = forms.CharField(required=False, max_length=20_000, widget=UnfoldAdminTextareaWidget)
     tools = forms.MultipleChoiceField(
         required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget, help_text="None chosen: all of them."
@@ -62,7 +81,7 @@ class AgentForm(forms.ModelForm):
     output_schema = _Document(required=False, help_text="A JSON Schema that every result must fit.")
     limits = _Document(
         required=False,
-        help_text='A JSON object of steps, tokens, cost_usd and time_s, each optional: {"steps": 50}.',
+        help_text='A JSON object of steps, tokens, cost_usd, time_s and parallel, each optional: {"steps": 50}.',
     )
     approvals = _Document(
         required=False,
@@ -70,7 +89,7 @@ class AgentForm(forms.ModelForm):
     )
     planning = _Document(
         required=False,
-        help_text='How runs plan anew: {"replan_on_failure": 1}; max_plans, max_fan_out, max_repeats.',
+        help_text='How runs plan and act: {"replan_on_failure": 1}; max_plans, max_fan_out, max_repeats, max_turns.',
     )
     use_version = forms.TypedChoiceField(
         required=False,
@@ -151,6 +170,7 @@ class VersionInline(StackedInline):
     fields = readonly_fields = (
         "mode",
         "model",
+        "fallback_models",
         "written",
         "only_tools",
         "schema",

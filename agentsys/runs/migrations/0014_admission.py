@@ -4,8 +4,10 @@ from django.db import migrations, models
 from django.db.models import Q
 from django.db.models.expressions import RawSQL
 
+#: What an attempt that was broken off has left is of no use.
+DROP = "DROP INDEX CONCURRENTLY IF EXISTS step_admissible"
 INDEX = (
-    "CREATE INDEX CONCURRENTLY IF NOT EXISTS step_admissible ON runs_step (workspace_id, lane, fair_key)"
+    "CREATE INDEX CONCURRENTLY step_admissible ON runs_step (workspace_id, lane, fair_key)"
     " WHERE held = '' AND status = 'queued'"
 )
 RULE = "held = '' OR status = 'queued'"
@@ -18,7 +20,7 @@ class Migration(migrations.Migration):
     dependencies = [("runs", "0013_slots")]
     operations = [
         migrations.SeparateDatabaseAndState(
-            [migrations.RunSQL([INDEX])],
+            [migrations.RunSQL([DROP]), migrations.RunSQL([INDEX])],
             [
                 migrations.AddIndex(
                     model_name="step",

@@ -3,10 +3,9 @@
 from django.db import migrations, models
 from django.db.models import Q
 
-INDEX = (
-    "CREATE INDEX CONCURRENTLY IF NOT EXISTS step_capped ON runs_step (run_id)"
-    " WHERE held = 'parallel' AND status = 'queued'"
-)
+#: What an attempt that was broken off has left is of no use.
+DROP = "DROP INDEX CONCURRENTLY IF EXISTS step_capped"
+INDEX = "CREATE INDEX CONCURRENTLY step_capped ON runs_step (run_id) WHERE held = 'parallel' AND status = 'queued'"
 
 
 class Migration(migrations.Migration):
@@ -14,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [("runs", "0014_admission")]
     operations = [
         migrations.SeparateDatabaseAndState(
-            [migrations.RunSQL([INDEX])],
+            [migrations.RunSQL([DROP]), migrations.RunSQL([INDEX])],
             [
                 migrations.AddIndex(
                     model_name="step",

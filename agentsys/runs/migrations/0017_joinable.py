@@ -3,10 +3,9 @@
 from django.db import migrations, models
 from django.db.models import Q
 
-INDEX = (
-    "CREATE INDEX CONCURRENTLY IF NOT EXISTS step_joinable ON runs_step (id)"
-    " WHERE reason = 'child' AND status = 'waiting'"
-)
+#: What an attempt that was broken off has left is of no use.
+DROP = "DROP INDEX CONCURRENTLY IF EXISTS step_joinable"
+INDEX = "CREATE INDEX CONCURRENTLY step_joinable ON runs_step (id) WHERE reason = 'child' AND status = 'waiting'"
 
 
 class Migration(migrations.Migration):
@@ -14,7 +13,7 @@ class Migration(migrations.Migration):
     dependencies = [("runs", "0016_calls")]
     operations = [
         migrations.SeparateDatabaseAndState(
-            [migrations.RunSQL([INDEX])],
+            [migrations.RunSQL([DROP]), migrations.RunSQL([INDEX])],
             [
                 migrations.AddIndex(
                     model_name="step",

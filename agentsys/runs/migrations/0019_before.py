@@ -2,13 +2,9 @@
 
 import django.db.models.deletion
 from django.db import migrations, models
-from django.db.models import Q
-
-INDEX = "CREATE INDEX CONCURRENTLY IF NOT EXISTS runfile_before ON runs_runfile (before_id) WHERE before_id IS NOT NULL"
 
 
 class Migration(migrations.Migration):
-    atomic = False
     dependencies = [("runs", "0018_acting")]
     operations = [
         migrations.AddField(
@@ -22,14 +18,5 @@ class Migration(migrations.Migration):
                 related_name="+",
                 to="runs.payload",
             ),
-        ),
-        migrations.SeparateDatabaseAndState(
-            [migrations.RunSQL([INDEX])],
-            [
-                migrations.AddIndex(
-                    "runfile",
-                    models.Index(condition=Q(before__isnull=False), fields=["before"], name="runfile_before"),
-                )
-            ],
         ),
     ]

@@ -1,6 +1,6 @@
 """The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
 
-from .limits import Approval, Budget, LaneSlot, Reservation, SubmissionQuota
+from .limits import Approval, Breaker, Budget, LaneSlot, Reservation, SubmissionQuota
 from .message import RunMessage
 from .retention import Pruned, Retention
 from .run import Payload, PayloadUse, Run, RunFile
@@ -9,6 +9,7 @@ from .step import Attempt, Event, Step, StepEdge
 __all__ = [
     "Approval",
     "Attempt",
+    "Breaker",
     "Budget",
     "Event",
     "LaneSlot",

@@ -129,6 +129,23 @@ class Reservation(models.Model):
         indexes = [models.Index(fields=["budget", "settled_at"], name="reservation_of_budget")]
 
 
+class Breaker(models.Model):
+    """A model that has failed lately, whoever asked it: no row once it has answered.
+
+    From ``open_until`` on (null: it is still asked) one call at a time asks again, until ``probe_until``.
+    """
+
+    model = models.CharField(max_length=200, primary_key=True)
+    failures = models.IntegerField()  # in a row
+    open_until = models.DateTimeField(null=True)
+    probe_until = models.DateTimeField(null=True)
+    error = models.CharField(max_length=500)
+    failed_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        return self.model
+
+
 class SubmissionQuota(models.Model):
     """How many runs a workspace may still submit: ``left_over`` at the time ``at``, more with every second since."""
 

@@ -68,6 +68,9 @@ class Run(models.Model):
     start_at = models.DateTimeField(null=True)
     deadline_at = models.DateTimeField(null=True)
     time_up_at = models.DateTimeField(null=True)  # limits.time_s is used up then, or later if it started later
+    over_cap = models.BooleanField(
+        default=False, db_default=False
+    )  # more runs than its lowered limit of parallel steps
     held_at = models.DateTimeField(null=True)  # since then it is used up, and nothing starts
     cancel_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(db_default=Now())

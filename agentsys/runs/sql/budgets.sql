@@ -7,8 +7,8 @@
 -- Before a model call: room for it in every budget that it counts on, or in none; one statement, one commit.  By the
 -- step's lock it comes before or after whoever takes the claim away, so that nothing stays reserved for the dead.
 -- An earlier call of the same claim, the "call"-th, is settled along, with what it has used ("used"; all that was
--- reserved where it is "unsure"); but once: one of which the next call knows already was settled by an earlier try.  The output is as long as fits, between "least" and "most" tokens.  Amounts are worked out from the
--- budgets' rows as they were locked.
+-- reserved where it is "unsure"); should the answer be lost, "settle" knows by "call" that this was done.  The output is
+-- as long as fits, between "least" and "most" tokens.  Amounts are worked out from the budgets' rows as they were locked.
 WITH RECURSIVE line AS (
     SELECT id, CASE WHEN parent_step IS NOT NULL THEN parent_run_id END AS above FROM runs_run WHERE id = %(run_id)s
     UNION ALL
@@ -28,7 +28,7 @@ WITH RECURSIVE line AS (
      ORDER BY b.id FOR NO KEY UPDATE
 ), asked AS (
     SELECT m.*, coalesce(v.amount, 0) AS before,
-           CASE WHEN v.call > %(call)s THEN 0 WHEN %(unsure)s::boolean THEN coalesce(v.amount, 0)
+           CASE WHEN %(unsure)s::boolean THEN coalesce(v.amount, 0)
                 WHEN m.kind = 'tokens' THEN %(tokens)s::bigint ELSE %(micros)s::bigint END AS used,
            CASE m.kind WHEN 'tokens' THEN %(input_tokens)s::numeric ELSE %(input_micros)s::numeric END AS input,
            CASE m.kind WHEN 'tokens' THEN 1 ELSE %(output_micros)s::numeric END AS each

@@ -5,7 +5,8 @@
 -- read.  Where there are more children in the lane, free slots are taken for them, unless others wait (hungry); what is
 -- left over is queued for one, and "admit" comes next where the answer says that there may be some.
 -- In a run with a cap on its parallel steps (limits.parallel) a step hands its place to a child in the same way; other
--- children wait for one (held), and "fit_parallel" comes next where the answer says that there may be some (roomy).
+-- children wait for one (held), and "fit_runs" comes next where the answer says that there may be some (roomy).  Where
+-- more is under way than a cap that was lowered (over_cap), no place is handed on.
 -- The run rows are locked first, in the order given, which is that of their ids.  This statement's snapshot may
 -- be older than those locks, so everything is decided from columns of the rows it updates; plan_version guards
 -- the edges (whoever adds steps raises it).  A step that ends its run comes alone ("last" guards the result that
@@ -21,9 +22,9 @@ WITH given AS MATERIALIZED (
            output_tokens bigint, cost_usd numeric)
      LIMIT 16
 ), run AS MATERIALIZED (
-    SELECT g.*, r.workspace_id, r.status, r.priority, r.parallel
+    SELECT g.*, r.workspace_id, r.status, r.priority, r.parallel, r.over_cap
       FROM given g CROSS JOIN LATERAL (
-           SELECT workspace_id, status, priority, (limits -> 'parallel')::int AS parallel FROM runs_run
+           SELECT workspace_id, status, priority, (limits -> 'parallel')::int AS parallel, over_cap FROM runs_run
             WHERE id = g.run_id AND plan_version = g.plan_version AND (open_steps = 1) = g.last
               AND (g.last OR open_steps > g.of_run)
               FOR NO KEY UPDATE) r
@@ -66,7 +67,8 @@ WITH given AS MATERIALIZED (
       FROM (SELECT *, row_number() OVER (PARTITION BY workspace_id ORDER BY of_run, id) AS place FROM kin) kin
       JOIN own ON own.workspace_id = kin.workspace_id LEFT JOIN start ON start.workspace_id = kin.workspace_id
      WHERE kin.place <= own.n + coalesce(start.free, 0)
-       AND (kin.parallel IS NULL OR kin.of_run <= (SELECT count(*) FROM done WHERE done.run_id = kin.run_id))
+       AND (kin.parallel IS NULL OR kin.of_run <= (SELECT count(*) FROM done JOIN run ON run.step_id = done.id
+                                                    WHERE done.run_id = kin.run_id AND NOT run.over_cap))
 ), child AS (
     UPDATE runs_step c
        SET deps_left = c.deps_left - ends.parents,

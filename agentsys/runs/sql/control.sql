@@ -13,39 +13,69 @@ RETURNING s.lane, open.status AS was;
 
 -- name: release_held
 -- What a pause held back may be admitted again, or waits for a place among the run's parallel steps; in id order under
--- the run's lock.
+-- the run's lock.  Sleepers are locked, too, as in hold_ready: the sweep that is about to wake one has seen the pause.
 WITH kept AS (
-    SELECT id FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'paused' ORDER BY id FOR NO KEY UPDATE
+    SELECT id, status, held FROM runs_step
+     WHERE run_id = %(run_id)s AND status IN ('queued', 'sleeping') ORDER BY id FOR NO KEY UPDATE
 )
 UPDATE runs_step s
    SET held = %(held)s, fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
-  FROM kept WHERE s.id = kept.id
+  FROM kept WHERE s.id = kept.id AND kept.status = 'queued' AND kept.held = 'paused'
 RETURNING s.lane;
 
 -- name: fit_parallel
 -- Of a run with a cap, as many steps want a slot, are ready or running as it says: the next ones that wait for a place
 -- get theirs; where the cap was lowered, what has not started loses it, the last first.  Under the run's lock, so that
--- nobody else gives or frees a place.
+-- nobody else gives or frees a place.  "room" is how many places there were, below 0 how many too many.
 WITH place AS MATERIALIZED (
     SELECT id, status, fair_key FROM runs_step
      WHERE run_id = %(run_id)s AND (status IN ('ready', 'running') OR (status = 'queued' AND held = ''))
 ), room AS MATERIALIZED (
     SELECT %(parallel)s - count(*) AS n FROM place
 ), over AS MATERIALIZED (
-    SELECT id, status FROM runs_step
+    SELECT id, status, CASE status WHEN 'ready' THEN (extract(epoch FROM ready_at) * 1e6)::bigint - %(priority)s * 30000000
+                                   ELSE fair_key END AS key
+      FROM runs_step
      WHERE id = ANY (ARRAY(SELECT id FROM place WHERE status <> 'running'
                             ORDER BY fair_key DESC, id DESC LIMIT (SELECT greatest(0, -n) FROM room)))
        AND status IN ('ready', 'queued') ORDER BY id FOR NO KEY UPDATE
 ), next AS MATERIALIZED (
-    SELECT id, status FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'parallel'
+    SELECT id, status, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000 AS key
+      FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'parallel'
      ORDER BY fair_key, id LIMIT (SELECT greatest(0, n) FROM room) FOR NO KEY UPDATE
+), moved AS (
+    UPDATE runs_step s
+       SET status = 'queued', held = CASE WHEN fit.gets THEN '' ELSE 'parallel' END, ready_at = NULL, fair_key = fit.key
+      FROM (SELECT *, false AS gets FROM over UNION ALL SELECT *, true FROM next) fit
+     WHERE s.id = fit.id
+    RETURNING s.lane, fit.status AS was, fit.gets
+)
+SELECT room.n AS room, moved.* FROM room LEFT JOIN moved ON true;
+
+-- name: lock_free_runs
+-- Those of these runs that nobody else moves at the moment; in the order of their ids, as "complete" locks them.
+SELECT id FROM runs_run WHERE id = ANY (%(run_ids)s::uuid[]) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED;
+
+-- name: fit_runs
+-- Places for what waits for them in runs that are locked, by a snapshot of this statement's own; what "fit_parallel"
+-- does for one, but for a cap that was lowered.
+WITH room AS MATERIALIZED (
+    SELECT r.id, r.priority, r.over_cap, (r.limits -> 'parallel')::int - used.n AS n
+      FROM runs_run r CROSS JOIN LATERAL (
+           SELECT count(*) AS n FROM runs_step s
+            WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) used
+     WHERE r.id = ANY (%(run_ids)s::uuid[]) AND r.status IN ('queued', 'running', 'waiting') AND r.held_at IS NULL
+), next AS MATERIALIZED (
+    SELECT s.id, room.priority FROM room CROSS JOIN LATERAL (
+           SELECT id FROM runs_step WHERE run_id = room.id AND status = 'queued' AND held = 'parallel'
+            ORDER BY fair_key, id LIMIT greatest(0, room.n) FOR NO KEY UPDATE) s
+), within AS (
+    UPDATE runs_run r SET over_cap = false FROM room WHERE r.id = room.id AND r.over_cap AND room.n >= 0
 )
 UPDATE runs_step s
-   SET status = 'queued', held = CASE WHEN fit.gets THEN '' ELSE 'parallel' END, ready_at = NULL,
-       fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000
-  FROM (SELECT id, status, false AS gets FROM over UNION ALL SELECT id, status, true FROM next) fit
- WHERE s.id = fit.id
-RETURNING s.lane, fit.status AS was, fit.gets;
+   SET held = '', fair_key = (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - next.priority * 30000000
+  FROM next WHERE s.id = next.id AND s.status = 'queued' AND s.held = 'parallel'
+RETURNING s.workspace_id, s.lane;
 
 -- name: waits_for_its_start
 -- Does a run that has not started wait for its start_at?

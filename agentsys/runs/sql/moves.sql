@@ -121,7 +121,7 @@ UPDATE runs_run
        stop_reason = %(stop_reason)s, parked_reason = %(parked_reason)s, retryable = %(retryable)s,
        event_seq = %(event_seq)s, open_steps = %(open_steps)s, active_steps = %(active_steps)s,
        steps_done = %(steps_done)s, plan_version = %(plan_version)s, answer = %(answer)s::jsonb,
-       time_up_at = %(time_up_at)s, held_at = %(held_at)s,
+       time_up_at = %(time_up_at)s, held_at = %(held_at)s, over_cap = %(over_cap)s,
        tool_calls = tool_calls + %(tool_calls)s, model_calls = model_calls + %(model_calls)s,
        input_tokens = input_tokens + %(input_tokens)s, output_tokens = output_tokens + %(output_tokens)s,
        cost_usd = cost_usd + %(cost_usd)s,

@@ -25,13 +25,17 @@ UPDATE runs_step s SET held = CASE WHEN r.status = 'paused' OR r.held_at IS NOT 
 RETURNING s.id, s.run_id;
 
 -- name: runs_to_fit
--- Runs in which a step waits for a place among the run's parallel steps, and there is one.
-SELECT waits.run_id FROM (SELECT DISTINCT run_id FROM runs_step WHERE status = 'queued' AND held = 'parallel') waits
-  JOIN runs_run r ON r.id = waits.run_id
- CROSS JOIN LATERAL (
-       SELECT count(*) AS n FROM runs_step s
-        WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) used
- WHERE used.n < (r.limits -> 'parallel')::int ORDER BY waits.run_id LIMIT %(limit)s;
+-- Runs in which a step waits for a place among the run's parallel steps, some after another: the index is read from one
+-- run to the next, not through a backlog.
+WITH RECURSIVE waits AS (
+    (SELECT run_id FROM runs_step WHERE status = 'queued' AND held = 'parallel' AND run_id > %(after)s::uuid
+      ORDER BY run_id LIMIT 1)
+    UNION ALL
+    SELECT next.run_id FROM waits CROSS JOIN LATERAL (
+           SELECT run_id FROM runs_step WHERE status = 'queued' AND held = 'parallel' AND run_id > waits.run_id
+            ORDER BY run_id LIMIT 1) next
+)
+SELECT run_id FROM waits LIMIT %(limit)s;
 
 -- name: expired_leases
 -- Running steps whose lease ran out.  After PostgreSQL was away every lease looks expired: nobody is judged
@@ -63,14 +67,17 @@ SELECT l.lane FROM unnest(%(lanes)s::text[]) AS l(lane)
      ORDER BY s.fair_key LIMIT 1) AS first;
 
 -- name: stuck_runs
--- Live runs that nothing moves: no active step, no counterpart, not just made.  An alarm, and repaired.
--- A run that waits needs a step that does; a paused one waits for a person.
+-- Live runs that nothing moves: no active step, no counterpart, not just made; or one that is held though the run is not.
+-- An alarm, and repaired.  A run that waits needs a step that does; a paused one waits for a person.
 SELECT r.id FROM runs_run r
  WHERE r.finished_at IS NULL AND r.created_at < clock_timestamp() - interval '5 seconds'
    AND (r.status IN ('queued', 'running', 'cancelling') OR (r.status = 'waiting' AND NOT EXISTS (
            SELECT 1 FROM runs_step s WHERE s.run_id = r.id AND s.status = 'waiting')))
    AND NOT EXISTS (SELECT 1 FROM runs_step s
                     WHERE s.run_id = r.id AND s.status IN ('queued', 'ready', 'running', 'sleeping'))
+UNION ALL
+(SELECT DISTINCT r.id FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+  WHERE s.status = 'queued' AND s.held = 'paused' AND r.status IN ('queued', 'running', 'waiting') AND r.held_at IS NULL)
  LIMIT %(limit)s;
 
 -- name: recount

@@ -85,7 +85,7 @@ SELECT r.id::text FROM runs_run r CROSS JOIN LATERAL jsonb_each_text(r.limits) A
 -- name: I6
 -- a slot's count is what is ready and running of its workspace and lane; it is within the limit, or what was running when
 -- the limit was lowered; and nothing of a run that is paused, stops or has ended holds one without running; and no run
--- has more steps under way than its cap, but for what was running when that was lowered
+-- has more steps under way than its cap, but for what was running when that was lowered (over_cap)
 SELECT coalesce(l.workspace_id, n.workspace_id) || ' ' || coalesce(l.lane, n.lane) AS what
   FROM runs_laneslot l FULL JOIN (SELECT workspace_id, lane, count(*) AS used FROM runs_step
                                    WHERE status IN ('ready', 'running') GROUP BY workspace_id, lane) n
@@ -98,7 +98,7 @@ UNION ALL
 SELECT r.id::text FROM runs_run r
   JOIN LATERAL (SELECT count(*) AS used, count(*) FILTER (WHERE s.status <> 'running') AS waiting FROM runs_step s
                  WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) n ON true
- WHERE r.finished_at IS NULL AND n.used > (r.limits -> 'parallel')::int AND n.waiting > 0;
+ WHERE r.finished_at IS NULL AND n.used > (r.limits -> 'parallel')::int AND (n.waiting > 0 OR NOT r.over_cap);
 
 -- name: I8
 -- a finished run has no open step, and a run's counters are true
@@ -124,6 +124,9 @@ SELECT r.id::text AS what FROM runs_run r
                      WHEN 'waiting' THEN r.reason = '' OR CASE WHEN r.held_at IS NULL THEN n.moves > 0 OR n.waits = 0
                                                                ELSE n.ready > 0 OR n.moves + n.waits = 0 END
                      ELSE n.moves = 0 END
+UNION ALL -- nothing is held for a pause but in a run that is held
+SELECT s.id::text FROM runs_step s JOIN runs_run r ON r.id = s.run_id
+ WHERE s.held = 'paused' AND r.status <> 'paused' AND r.held_at IS NULL
 UNION ALL -- the counterpart of a step that waits for a person is its open question, which ends when it does
 SELECT s.id::text FROM runs_step s
  WHERE s.status = 'waiting' AND s.reason IN ('approval', 'input')

@@ -84,9 +84,11 @@ class Holding:
         fitted = db.rows(
             SQL["fit_parallel"], run_id=run["id"], parallel=run["limits"][PARALLEL], priority=run["priority"]
         )
-        for row in fitted:
+        moved = [row for row in fitted if row["lane"] is not None]
+        for row in moved:
             self.count_slot(row["was"], StepStatus.QUEUED, row["lane"])
-        self._wanting.update(row["lane"] for row in fitted if row["gets"])
+        run["over_cap"] = fitted[0]["room"] + len(moved) < 0
+        self._wanting.update(row["lane"] for row in moved if row["gets"])
 
     def give_back_slots(self) -> None:
         """In the transaction, as its last lock."""

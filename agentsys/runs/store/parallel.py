@@ -6,43 +6,61 @@ itself, and what it leaves over is given here, after its commit; what a crash in
 """
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Collection
+from functools import partial
 from uuid import UUID
 
-from django.db import Error, connection
+from django.db import Error, connection, transaction
 
-from agentsys.core import db
-from agentsys.core.errors import NotFound
+from agentsys.core import db, outage
 
-from .change import locked
+from . import slots
+from .sql import SQL
 
 logger = logging.getLogger(__name__)
+#: Runs that somebody else moves at this moment are looked at again so often, after so long (s); then the sweeper does.
+TRIES, PAUSE_S = 3, 0.005
+#: In one transaction.
+BATCH = 500
 
 
-def fit_all(run_ids: Iterable[UUID]) -> list[str]:
-    """Places for those of these runs that wait for one; the lanes to ring.
+def fit_all(run_ids: Collection[UUID]) -> list[str]:
+    """Places for those steps of these runs that wait for one; the lanes to ring.
 
-    Never raises: what came before is committed, and the sweeper comes by once a second.
+    Waits for no run's lock.  Never raises: what came before is committed, and the sweeper comes by once a second.
     """
-    lanes: list[str] = []
-    for run_id in sorted(set(run_ids)):
-        try:
-            lanes += db.retrying(lambda run_id=run_id: fit(run_id))  # type: ignore[misc]
-        except NotFound:
-            pass  # history has taken it
-        except Error as error:
-            logger.warning("steps of run %s get their places later: %s", run_id, error)
-            connection.close()
+    ordered = sorted(run_ids)
+    return [lane for n in range(0, len(ordered), BATCH) for lane in _fit_some(ordered[n : n + BATCH])]
+
+
+def _fit_some(run_ids: list[UUID]) -> list[str]:
+    try:
+        return _fit(run_ids)
+    except Error as error:
+        connection.close()
+        if outage.is_lost(error) or len(run_ids) == 1:
+            logger.warning("steps of %d runs get their places later: %s", len(run_ids), error)
+            return []
+    return [lane for run_id in run_ids for lane in _fit_some([run_id])]  # one that cannot be moved keeps no other
+
+
+def _fit(run_ids: list[UUID]) -> list[str]:
+    left, pairs = set(run_ids), set[slots.Pair]()
+    for n in range(TRIES):
+        if n:
+            time.sleep(PAUSE_S)
+        done, found = db.retrying(partial(_fit_free, sorted(left)))
+        left -= done
+        pairs |= found
+        if not left:
             break
-    return lanes
+    return slots.admit_all(pairs)
 
 
-def fit(run_id: UUID) -> list[str]:
-    """One run; the lanes to ring.
-
-    Raises:
-        NotFound: it is gone.
-    """
-    with locked(run_id) as change:
-        pass  # saving it fits it
-    return change.lanes
+def _fit_free(run_ids: list[UUID]) -> tuple[set[UUID], set[slots.Pair]]:
+    """Those that nobody else moves, and where steps have got their places: one transaction."""
+    with transaction.atomic(durable=True):
+        free = [row["id"] for row in db.rows(SQL["lock_free_runs"], run_ids=run_ids)]
+        placed = db.rows(SQL["fit_runs"], run_ids=free) if free else []
+    return set(free), {(row["workspace_id"], row["lane"]) for row in placed}

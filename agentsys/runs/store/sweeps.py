@@ -117,9 +117,11 @@ def follow_parents() -> list[str]:
 
 
 class _Rounds:
-    """Where this process's looks at the steps that wait for budgets have come; any place would do."""
+    """Where this process's looks at the steps that wait for budgets, and at the runs with a cap, have come; any place
+    would do."""
 
-    after = 0
+    step = 0
+    run = UUID(int=0)
 
 
 def mind_budgets() -> list[str]:
@@ -128,8 +130,8 @@ def mind_budgets() -> list[str]:
     Of many that wait it looks at some, and at the next ones the next time, so that none hides others for ever.
     """
     lanes: list[str] = []
-    found = budgets.work(after=_Rounds.after)
-    _Rounds.after = next((row["step_id"] for row in found if row["what"] == "looked"), 0)
+    found = budgets.work(after=_Rounds.step)
+    _Rounds.step = next((row["step_id"] for row in found if row["what"] == "looked"), 0)
 
     def mind(row: db.Row) -> None:
         if row["what"] == "hold":
@@ -167,6 +169,8 @@ def repair_stuck() -> int:
 def _repair(run_id: UUID) -> None:
     with locked(run_id) as change:
         counts = db.rows(SQL["recount"], run_id=run_id)[0]
+        if change.release_what_is_held():
+            logger.error("run %s had held steps, and was not held; repaired", run_id)
         if counts["active_steps"]:
             return
         logger.error("run %s had no live step; repaired", run_id)
@@ -191,7 +195,9 @@ def admit() -> list[str]:
 
 def fit() -> list[str]:
     """Places among the parallel steps of runs with a cap, where a crash has left some; the lanes to ring."""
-    return parallel.fit_all(row["run_id"] for row in db.rows(SQL["runs_to_fit"], limit=BATCH))
+    found = [row["run_id"] for row in db.rows(SQL["runs_to_fit"], after=_Rounds.run, limit=BATCH)]
+    _Rounds.run = found[-1] if len(found) == BATCH else UUID(int=0)
+    return parallel.fit_all(found)
 
 
 def recount_slots() -> int:
