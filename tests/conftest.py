@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.db import connection
 from django.test import TransactionTestCase
 
 from agentsys.accounts.models import Membership, Role, User, Workspace
@@ -25,6 +26,17 @@ from tests.support.worker import Worker
 def _tools() -> None:
     registry.load()
     assert test_tools.LOADED
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """Plans are made as for our role (see ``infrastructure/role.py``): a race may end otherwise by another plan."""
+    with django_db_blocker.unblock():
+        name = connection.ops.quote_name(connection.settings_dict["NAME"])
+        for given in ("enable_seqscan = off", "jit = off"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"ALTER DATABASE {name} SET {given}")
+        connection.close_pool()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -500,11 +500,11 @@ def test_of_many_steps_that_wait_for_budgets_the_first_do_not_hide_the_last_for_
     sql("UPDATE runs_budget SET lim = 100000 WHERE run_id = %s", runs[4].pk)
     sql("UPDATE runs_run SET limits = '{\"tokens\": 100000}' WHERE id = %s", runs[4].pk)
     monkeypatch.setattr("agentsys.runs.store.budgets.MOST_PARKED", 2)
-    monkeypatch.setattr(sweeps._Rounds, "after", 0)
+    monkeypatch.setattr(sweeps._Rounds, "step", 0)
 
     sweeps.mind_budgets(), sweeps.mind_budgets()
     assert statuses(runs[4])["say"] == "waiting"
     sweeps.mind_budgets()
 
     assert [statuses(run)["say"] == "waiting" for run in runs] == [True] * 4 + [False]
-    assert sweeps._Rounds.after == 0  # round again
+    assert sweeps._Rounds.step == 0  # round again

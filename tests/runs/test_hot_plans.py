@@ -34,14 +34,12 @@ def generic_plan(name, values):
     arguments = ", ".join(values[each] for each in statement.names)
     with connection.cursor() as cursor:
         raw = cursor.connection.cursor()
-        raw.execute("SET enable_seqscan = off")  # as our role has it
         raw.execute("SET plan_cache_mode = force_generic_plan")
         raw.execute(f"PREPARE plan AS {statement.text}")
         raw.execute(f"EXPLAIN (FORMAT JSON) EXECUTE plan({arguments})")
         plan = raw.fetchone()[0][0]["Plan"]
         raw.execute("DEALLOCATE plan")
         raw.execute("RESET plan_cache_mode")
-        raw.execute("RESET enable_seqscan")
         return list(nodes(plan))
 
 

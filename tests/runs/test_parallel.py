@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.db import transaction
 
 from agentsys.agents.models import AgentVersion
 from agentsys.core.errors import InvalidInput, ToolUnavailable
@@ -14,7 +15,7 @@ from agentsys.runs.store.claims import Result
 from agentsys.runs.submission import Submission
 from agentsys.tools import registry, tool
 from tests.support.rows import expire, sql, value, wake_now
-from tests.support.threads import in_parallel
+from tests.support.threads import background, in_parallel, until, waiting_for_locks
 from tests.support.worker import Worker, events, statuses
 
 CAP = 2
@@ -375,6 +376,27 @@ def test_a_running_step_beyond_a_lowered_cap_waits_when_it_is_given_back(submit,
     assert statuses(run) == {"a0": "queued", "a1": "running", "a2": "queued"}
     complete.complete(second, Result(1), claim_next=False)
     assert worker.finish(run).status == "succeeded"
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_cap_that_is_lowered_takes_back_what_is_admitted_at_that_moment(submit, settings, analyzed):
+    settings.LANE_SLOTS = 1
+    run = submit(fan(40), limits=capped(30))
+    complete.complete(take()[0], Result(1), claim_next=False)
+    sql("UPDATE runs_laneslot SET lim = 11")
+    if analyzed:
+        sql("ANALYZE runs_step")
+
+    with background() as start:
+        with transaction.atomic():
+            assert slots.admit(run.workspace_id, Lane.COMPUTE) == 10
+            lowering = start(lambda: control.resume(run, limits=capped(2)))
+            until(waiting_for_locks)
+        lowering.result()
+
+    assert sorted(statuses(run).values()).count("ready") == 2
+    assert (under_way(run), value("SELECT used FROM runs_laneslot WHERE lane = 'compute'")) == (2, 2)
+    assert Worker("last").finish(run).status == "succeeded"
 
 
 def test_raises_and_steps_that_end_at_once_agree(submit):

@@ -25,8 +25,10 @@ RETURNING s.lane;
 
 -- name: fit_parallel
 -- Of a run with a cap, as many steps want a slot, are ready or running as it says: the next ones that wait for a place
--- get theirs; where the cap was lowered, what has not started loses it, the last first.  Under the run's lock, so that
--- nobody else gives or frees a place.  "room" is how many places there were, below 0 how many too many.
+-- get theirs; where the cap was lowered, what has not started loses it, what waits for a slot before what is ready (their
+-- fair_key are of two clocks), the last first.  Under the run's lock, so that nobody else gives or frees a place.  "room"
+-- is how many places there were, below 0 how many too many.  "fit" is materialized: to the rows of a UNION ALL that is
+-- joined as it stands, PostgreSQL does not come back for a row that "admit" has made ready since this snapshot.
 WITH place AS MATERIALIZED (
     SELECT id, status, fair_key FROM runs_step
      WHERE run_id = %(run_id)s AND (status IN ('ready', 'running') OR (status = 'queued' AND held = ''))
@@ -37,17 +39,18 @@ WITH place AS MATERIALIZED (
                                    ELSE fair_key END AS key
       FROM runs_step
      WHERE id = ANY (ARRAY(SELECT id FROM place WHERE status <> 'running'
-                            ORDER BY fair_key DESC, id DESC LIMIT (SELECT greatest(0, -n) FROM room)))
+                            ORDER BY status = 'ready', fair_key DESC, id DESC LIMIT (SELECT greatest(0, -n) FROM room)))
        AND status IN ('ready', 'queued') ORDER BY id FOR NO KEY UPDATE
 ), next AS MATERIALIZED (
     SELECT id, status, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint - %(priority)s * 30000000 AS key
       FROM runs_step WHERE run_id = %(run_id)s AND status = 'queued' AND held = 'parallel'
      ORDER BY fair_key, id LIMIT (SELECT greatest(0, n) FROM room) FOR NO KEY UPDATE
+), fit AS MATERIALIZED (
+    SELECT *, false AS gets FROM over UNION ALL SELECT *, true FROM next
 ), moved AS (
     UPDATE runs_step s
        SET status = 'queued', held = CASE WHEN fit.gets THEN '' ELSE 'parallel' END, ready_at = NULL, fair_key = fit.key
-      FROM (SELECT *, false AS gets FROM over UNION ALL SELECT *, true FROM next) fit
-     WHERE s.id = fit.id
+      FROM fit WHERE s.id = fit.id
     RETURNING s.lane, fit.status AS was, fit.gets
 )
 SELECT room.n AS room, moved.* FROM room LEFT JOIN moved ON true;

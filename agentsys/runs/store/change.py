@@ -150,7 +150,7 @@ class Change(Holding):
 
     def go_on(self) -> None:
         """Nothing holds the run any more: what was held back wants its slots; its status is what its steps say."""
-        self._release()
+        self.release()
         if not self.run["active_steps"]:
             self._turn(RunStatus.WAITING, self.run["parked_reason"])
         elif self.run["started_at"] is None:
@@ -158,16 +158,6 @@ class Change(Holding):
             self._turn(RunStatus.QUEUED, "start_at" if asleep else "")
         else:
             self._turn(RunStatus.RUNNING, "")
-
-    def release_what_is_held(self) -> bool:
-        """Where nothing holds the run and something of it is held all the same: a defect; whether it was so."""
-        return not self.is_held and self._release() > 0
-
-    def _release(self) -> int:
-        run, held = self.run, self.unpaused
-        released = db.rows(SQL["release_held"], run_id=run["id"], priority=run["priority"], held=held)
-        self._wanting.update(row["lane"] for row in released if not held)
-        return len(released)
 
     def cancel_open(self, reason: str) -> None:
         """Whatever is not running and has not ended -> cancelled."""

@@ -76,6 +76,17 @@ class Holding:
         """A step of ``lane`` moves from ``was`` to ``to``: does it give a slot back?"""
         self._freed[lane] += (was in STEP_SLOTTED) - (to in STEP_SLOTTED)
 
+    def release(self) -> int:
+        """What a pause held back wants its slot, or waits for a place among the parallel steps; how many those were."""
+        run, held = self.run, self.unpaused
+        released = db.rows(SQL["release_held"], run_id=run["id"], priority=run["priority"], held=held)
+        self._wanting.update(row["lane"] for row in released if not held)
+        return len(released)
+
+    def release_what_is_held(self) -> bool:
+        """Where nothing holds the run and something of it is held all the same: a defect; whether it was so."""
+        return not self.is_held and self.release() > 0
+
     def fit(self) -> None:
         """Places for those that wait for one, or fewer where the run's cap was lowered; before budgets and slots."""
         if self.held != PARALLEL:
