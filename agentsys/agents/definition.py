@@ -3,13 +3,13 @@
 import difflib
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
 from agentsys.agents import approvals as approval_terms
 from agentsys.agents import planning as planning_terms
-from agentsys.agents.models import Mode
+from agentsys.agents.models import AgentVersion, Mode
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelFailed
 from agentsys.core.faults import Fault, fault
@@ -43,6 +43,11 @@ class Definition:
     approvals: dict[str, Any] = field(default_factory=dict)
     planning: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, version: AgentVersion, **changes: Any) -> "Definition":
+        """What a version says, with ``changes`` to it."""
+        return cls(**{name: getattr(version, name) for name in FIELDS} | changes)
+
     def check(self, workspace_id: UUID) -> None:
         """
         Raises:
@@ -67,6 +72,10 @@ class Definition:
         listed = self.approvals.get("tools") if isinstance(self.approvals, dict) else None
         more = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         return [*self.tools, *more]
+
+
+#: What a definition consists of, in the order in which it is told.
+FIELDS = tuple(each.name for each in fields(Definition))
 
 
 def _mode_faults(mode: str) -> Iterator[Fault]:

@@ -15,6 +15,14 @@ class Mode(models.TextChoices):
     REACT = "react"  # a selector decides step by step
 
 
+class VersionStatus(models.TextChoices):
+    """What a version may be used for."""
+
+    DRAFT = "draft"  # may still change; no run uses it
+    PUBLISHED = "published"  # never changes; an agent names one of these for its new runs
+    RETIRED = "retired"  # never changes; no new run uses it, those that do go on
+
+
 class Agent(models.Model):
     """A named definition of a workspace."""
 
@@ -40,12 +48,15 @@ class Agent(models.Model):
 
 
 class AgentVersion(models.Model):
-    """What an agent is from this version on; the database refuses to change one."""
+    """What an agent is from this version on; the database refuses to change one that is no draft."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     workspace = models.ForeignKey(Workspace, on_delete=models.PROTECT, related_name="+")
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="versions")
     number = models.PositiveIntegerField(editable=False)
+    status = models.CharField(
+        max_length=9, choices=VersionStatus, default=VersionStatus.PUBLISHED, db_default=VersionStatus.PUBLISHED.value
+    )
     mode = models.CharField(max_length=5, choices=Mode, default=Mode.PLAN)
     model = models.CharField(max_length=200, blank=True, help_text="Empty: the installation's AGENTSYS_MODEL.")
     fallback_models = models.JSONField(

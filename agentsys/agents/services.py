@@ -1,14 +1,14 @@
 """Use cases of agents.  A version never changes: a change is the next version, made the current one."""
 
-from dataclasses import asdict
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.db.models import Max, ProtectedError, RestrictedError
+from django.db.models import ProtectedError, RestrictedError
 
+from agentsys.agents import versions
 from agentsys.agents.definition import Definition
-from agentsys.agents.models import Agent, AgentVersion
-from agentsys.core.errors import InvalidInput, InvalidTransition, NotFound
+from agentsys.agents.models import Agent, VersionStatus
+from agentsys.core.errors import InvalidInput, InvalidTransition
 
 DEFAULT_SLUG = "assistant"
 
@@ -23,7 +23,7 @@ def create_agent(*, workspace_id: UUID, slug: str, name: str, description: str =
     try:
         with transaction.atomic():
             agent = Agent.objects.create(workspace_id=workspace_id, slug=slug, name=name, description=description)
-            _add_version(agent, definition)
+            versions.append(agent, definition)
     except IntegrityError as error:
         if "agent_slug_unique" not in str(error):
             raise
@@ -32,15 +32,35 @@ def create_agent(*, workspace_id: UUID, slug: str, name: str, description: str =
     return agent
 
 
-@transaction.atomic
-def add_version(agent: Agent, *, definition: Definition) -> AgentVersion:
-    """The next version, which new runs use from now on.  Writers of one agent wait for each other.
+def put_agent(
+    *, workspace_id: UUID, slug: str, name: str, description: str, definition: Definition, status: str
+) -> tuple[Agent, bool]:
+    """Let an agent be as described: a new one, or one with a next version where its newest one says otherwise.
+
+    Returns:
+        The agent, and whether it is new.
 
     Raises:
-        InvalidInput: the definition has faults.
+        InvalidInput: the definition has faults, or a new agent's first version is to be a draft.
     """
+    found = Agent.objects.filter(workspace_id=workspace_id, slug=slug).first()
+    if found is not None:
+        return _renewed(found, name, description, definition, status), False
+    if status != VersionStatus.PUBLISHED:
+        message = "The first version of an agent is published."
+        raise InvalidInput(message, errors=[{"path": "status", "code": "bad_value", "message": message}])
+    made = create_agent(workspace_id=workspace_id, slug=slug, name=name, description=description, definition=definition)
+    return made, True
+
+
+@transaction.atomic
+def _renewed(agent: Agent, name: str, description: str, definition: Definition, status: str) -> Agent:
     definition.check(agent.workspace_id)
-    return _add_version(_locked(agent), definition)
+    changed = change_agent(agent, name=name, description=description)
+    newest = changed.versions.first()
+    if newest is None or (Definition.of(newest), newest.status) != (definition, status):
+        versions.append(changed, definition, status)
+    return changed
 
 
 @transaction.atomic
@@ -54,11 +74,11 @@ def change_agent(
     """Change what is not part of a version, or which version new runs use.
 
     Raises:
-        InvalidInput: the agent has no such version.
+        InvalidInput: the agent has no such version, or it is not a published one.
     """
-    locked = _locked(agent)
+    locked = versions.locked(agent)
     if current_version is not None:
-        locked.current_version = _version(locked, current_version)
+        locked.current_version = versions.usable(locked, current_version)
     locked.name = locked.name if name is None else name
     locked.description = locked.description if description is None else description
     locked.save(update_fields=["name", "description", "current_version"])
@@ -72,7 +92,7 @@ def delete_agent(agent: Agent) -> None:
     Raises:
         InvalidTransition: there are runs of it; they pin its versions.
     """
-    locked = _locked(agent)
+    locked = versions.locked(agent)
     try:
         with transaction.atomic():
             Agent.objects.filter(pk=locked.pk).update(current_version=None)
@@ -96,29 +116,3 @@ def ensure_default(*, workspace_id: UUID) -> Agent:
         )
     except InvalidInput:  # another process was faster
         return Agent.objects.get(workspace_id=workspace_id, slug=DEFAULT_SLUG)
-
-
-def _locked(agent: Agent) -> Agent:
-    found = Agent.objects.select_for_update(no_key=True).filter(pk=agent.pk).first()
-    if found is None:
-        raise NotFound
-    return found
-
-
-def _add_version(agent: Agent, definition: Definition) -> AgentVersion:
-    last = agent.versions.aggregate(last=Max("number"))["last"] or 0
-    version = AgentVersion.objects.create(
-        workspace_id=agent.workspace_id, agent=agent, number=last + 1, **asdict(definition)
-    )
-    agent.current_version = version
-    agent.save(update_fields=["current_version"])
-    return version
-
-
-def _version(agent: Agent, number: int) -> AgentVersion:
-    found = agent.versions.filter(number=number).first()
-    if found is None:
-        message = f"The agent has no version {number}."
-        faults = [{"path": "current_version", "code": "unknown_version", "message": message}]
-        raise InvalidInput(message, errors=faults)
-    return found

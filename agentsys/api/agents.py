@@ -1,33 +1,39 @@
-"""Agents and their versions.  A version never changes; a change is the next version."""
+"""Agents: defined as JSON or by the YAML file of one; their versions are in ``versions``."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 from uuid import UUID
 
 from django.db.models import QuerySet
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers, status
+from rest_framework.exceptions import ParseError
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.accounts import keys
 from agentsys.accounts.keys import Key
-from agentsys.agents import services
-from agentsys.agents.definition import Definition
-from agentsys.agents.models import Agent, AgentVersion, Mode
+from agentsys.agents import documents, services
+from agentsys.agents.definition import FIELDS, Definition
+from agentsys.agents.models import Agent, AgentVersion, Mode, VersionStatus
 from agentsys.api.fields import Body, Integer, Object, Slug, Text, checked, shown
 from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
 from agentsys.api.pages import Keyset
-from agentsys.api.views import WorkspaceViews
-from agentsys.core.errors import NotFound
+from agentsys.api.parsing import StrictJSONParser, loads
+from agentsys.api.views import METHODS, WorkspaceViews
+from agentsys.core.errors import InvalidInput, NotFound, PayloadTooLarge
 from agentsys.runs.services import free_key
 
-_DEFINITION = (
-    "mode", "model", "fallback_models", "instructions", "tools", "output_schema", "limits", "approvals", "planning",
-)  # fmt: skip
+#: Of a version that is made.
+STATUSES = (VersionStatus.DRAFT, VersionStatus.PUBLISHED)
 
 
-class NewVersion(Body):
+class DefinitionBody(Body):
+    """What an agent is; fields that are left out are as a new agent has them."""
+
     mode = serializers.ChoiceField(choices=Mode.choices, default=Mode.PLAN)
     model = Text(max_length=200, allow_blank=True, default="", help_text="Empty: the installation's model.")
     fallback_models = serializers.ListField(
@@ -49,10 +55,21 @@ class NewVersion(Body):
     )
 
 
-class NewAgent(NewVersion):
+class NewAgent(DefinitionBody):
     slug = Slug(max_length=50)
     name = Text(max_length=100)
     description = Text(max_length=2000, allow_blank=True, default="")
+
+
+class WholeAgent(DefinitionBody):
+    """An agent as its exported file has it."""
+
+    slug = Slug(max_length=50, required=False, help_text="The one of the address, if it is there.")
+    name = Text(max_length=100)
+    description = Text(max_length=2000, allow_blank=True, default="")
+    status = serializers.ChoiceField(
+        choices=STATUSES, default=VersionStatus.PUBLISHED, help_text="Of the version that is made."
+    )
 
 
 class AgentChange(Body):
@@ -71,7 +88,7 @@ class VersionOut(serializers.ModelSerializer[AgentVersion]):
 
     class Meta:
         model = AgentVersion
-        fields = ["number", *_DEFINITION, "created_at"]
+        fields = ["number", "status", *FIELDS, "created_at"]
         read_only_fields = fields
 
 
@@ -84,12 +101,29 @@ class AgentOut(serializers.ModelSerializer[Agent]):
         read_only_fields = fields
 
 
+class YamlParser(BaseParser):
+    """An agent's file."""
+
+    media_type = documents.CONTENT_TYPE
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        """
+        Raises:
+            PayloadTooLarge: larger than any agent is.
+            InvalidInput: no YAML of what JSON can say.
+            ParseError: (400) not text in UTF-8, or what cannot be stored.
+        """
+        raw = stream.read(documents.MAX_BYTES + 1)
+        if len(raw) > documents.MAX_BYTES:
+            raise PayloadTooLarge(f"An agent's file has at most {documents.MAX_BYTES:,} bytes.")
+        try:
+            return loads(documents.read(raw.decode()))
+        except UnicodeDecodeError:
+            raise ParseError("The document is not UTF-8.") from None
+
+
 class BySlug(Keyset):
     ordering = ("slug",)  # unique in a workspace
-
-
-class NewestVersionFirst(Keyset):
-    ordering = ("-number",)
 
 
 class AgentViews(WorkspaceViews):
@@ -123,17 +157,27 @@ class AgentViews(WorkspaceViews):
         return Response(shown(kind, row), status=status.HTTP_201_CREATED, headers=headers)
 
 
+def as_file(agent: Agent, version: AgentVersion) -> HttpResponse:
+    """A version as a file to keep."""
+    headers = {"Content-Disposition": f'attachment; filename="{documents.file_name(agent, version)}"'}
+    return HttpResponse(documents.export(agent, version), content_type=documents.CONTENT_TYPE, headers=headers)
+
+
 class Agents(AgentViews):
     permits: ClassVar[Mapping[str, str]] = {
         "list": "agents.read",
         "retrieve": "agents.read",
         "create": "agents.write",
+        "update": "agents.write",
         "partial_update": "agents.write",
         "destroy": "agents.write",
+        "export": "agents.read",
     }
     queryset = Agent.objects.none()
     serializer_class = AgentOut
     pagination_class = BySlug
+    http_method_names = (*METHODS, "put")
+    parser_classes = (StrictJSONParser, YamlParser)
 
     @extend_schema(operation_id="agents_list", tags=["agents"])
     def list(self, request: Request) -> Response:
@@ -164,6 +208,35 @@ class Agents(AgentViews):
         """One agent with its current version."""
         return Response(shown(AgentOut, self.agent(slug)))
 
+    @extend_schema(
+        operation_id="agents_put",
+        tags=["agents"],
+        request={"application/json": WholeAgent, "application/yaml": WholeAgent},
+        responses={200: AgentOut, 201: AgentOut},
+    )
+    def update(self, request: Request, slug: str) -> Response:
+        """Let an agent be as this document says: a new one, or with a next version if the newest one says otherwise."""
+        given = checked(WholeAgent, request.data)
+        if given.pop("slug", slug) != slug:
+            message = f"The document is of another agent than {slug!r}."
+            raise InvalidInput(message, errors=[{"path": "slug", "code": "bad_value", "message": message}])
+        named = {name: given.pop(name) for name in ("name", "description", "status")}
+        made, is_new = services.put_agent(
+            workspace_id=self.workspace_id, slug=slug, definition=Definition(**given), **named
+        )
+        body = shown(AgentOut, self.agents().get(pk=made.pk))
+        return Response(body, status=status.HTTP_201_CREATED if is_new else status.HTTP_200_OK)
+
+    @extend_schema(
+        operation_id="agents_export", tags=["agents"], responses={(200, "application/yaml"): OpenApiTypes.STR}
+    )
+    def export(self, request: Request, slug: str) -> HttpResponse:
+        """The agent's current version as a YAML file, which PUT takes back."""
+        found = self.agent(slug)
+        if found.current_version is None:
+            raise NotFound
+        return as_file(found, found.current_version)
+
     @extend_schema(operation_id="agents_update", tags=["agents"], request=AgentChange, responses=AgentOut)
     def partial_update(self, request: Request, slug: str) -> Response:
         """Rename an agent, or choose another of its versions for new runs."""
@@ -175,41 +248,3 @@ class Agents(AgentViews):
         """Delete an agent that never had a run; 409 for any other."""
         services.delete_agent(self.agent(slug))
         return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-class Versions(AgentViews):
-    permits: ClassVar[Mapping[str, str]] = {
-        "list": "agents.read",
-        "retrieve": "agents.read",
-        "create": "agents.write",
-    }
-    queryset = AgentVersion.objects.none()
-    serializer_class = VersionOut
-    pagination_class = NewestVersionFirst
-
-    @extend_schema(operation_id="versions_list", tags=["agents"])
-    def list(self, request: Request, slug: str) -> Response:
-        """The versions of an agent, the newest first."""
-        return self.paged(self.agent(slug).versions.all())
-
-    @extend_schema(
-        operation_id="versions_create",
-        tags=["agents"],
-        parameters=[IDEMPOTENCY_KEY],
-        request=NewVersion,
-        responses={201: VersionOut},
-    )
-    def create(self, request: Request, slug: str) -> Response:
-        """Add the next version; new runs use it from now on, runs under way keep theirs."""
-        found, given = self.agent(slug), checked(NewVersion, request.data)
-        key = self.key("version", found.pk, given)
-        made, replayed = keys.once(key, lambda: services.add_version(found, definition=Definition(**given)).pk)
-        return self.created(VersionOut, found.versions.filter(pk=made).first(), replayed=replayed)
-
-    @extend_schema(operation_id="versions_retrieve", tags=["agents"], responses=VersionOut)
-    def retrieve(self, request: Request, slug: str, number: int) -> Response:
-        """One version."""
-        found = self.agent(slug).versions.filter(number=number).first()
-        if found is None:
-            raise NotFound
-        return Response(shown(VersionOut, found))

@@ -6,7 +6,7 @@ from typing import Any
 from django.urls import URLPattern, path, re_path, register_converter
 from django.urls.converters import StringConverter, UUIDConverter
 
-from agentsys.api.agents import Agents, Versions
+from agentsys.api.agents import Agents
 from agentsys.api.approvals import Approvals
 from agentsys.api.batches import Batches
 from agentsys.api.blockers import RunBlockers
@@ -22,6 +22,7 @@ from agentsys.api.schema import Docs, Schema
 from agentsys.api.sessions import Me, Sessions
 from agentsys.api.steps import Files, Steps
 from agentsys.api.tools import Tools
+from agentsys.api.versions import Versions
 from agentsys.api.views import Unknown
 from agentsys.api.workers import Workers
 
@@ -80,10 +81,18 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("agents", Agents.as_view({"get": "list", "post": "create"})),
     (
         "agents/<slug:slug>",
-        Agents.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+        Agents.as_view({"get": "retrieve", "put": "update", "patch": "partial_update", "delete": "destroy"}),
     ),
+    ("agents/<slug:slug>/export", Agents.as_view({"get": "export"})),
     ("agents/<slug:slug>/versions", Versions.as_view({"get": "list", "post": "create"})),
-    ("agents/<slug:slug>/versions/<int:number>", Versions.as_view({"get": "retrieve"})),
+    (
+        "agents/<slug:slug>/versions/<int:number>",
+        Versions.as_view({"get": "retrieve", "patch": "partial_update", "delete": "destroy"}),
+    ),
+    ("agents/<slug:slug>/versions/<int:number>/publish", Versions.as_view({"post": "publish"})),
+    ("agents/<slug:slug>/versions/<int:number>/retire", Versions.as_view({"post": "retire"})),
+    ("agents/<slug:slug>/versions/<int:number>/export", Versions.as_view({"get": "export"})),
+    ("agents/<slug:slug>/versions/<int:number>/diff/<int:since>", Versions.as_view({"get": "diff"})),
     ("budgets", Budgets.as_view({"get": "list"})),
     ("budgets/workspace", Budgets.as_view({"get": "of_workspace", "patch": "limit_workspace"})),
     ("budgets/agents/<slug:slug>", Budgets.as_view({"get": "of_agent", "patch": "limit_agent"})),

@@ -15,7 +15,7 @@ from agentsys.accounts.models import User
 from agentsys.api import questions
 from agentsys.core.errors import NotFound
 
-METHODS = ("get", "head", "post", "patch", "delete")
+METHODS: tuple[str, ...] = ("get", "head", "post", "patch", "delete")
 
 
 class WorkspaceViews(GenericViewSet[Any]):

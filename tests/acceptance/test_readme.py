@@ -72,6 +72,18 @@ def test_the_fixed_plan_and_the_tool_of_ones_own_work(folder):
     assert json.loads(planned)["result"] == {"two": 2, "primes": [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]}
 
 
+def test_an_agent_is_put_from_a_file_and_exported(folder):
+    blocks = shell_blocks()
+    login = blocks["first goal"].split("RUN=$(")[0]
+
+    said = typed(folder, login + blocks["agent file"])
+
+    assert said.endswith(
+        "slug: clerk\nname: Clerk\nmode: plan\ninstructions: Be brief.\n"
+        "tools:\n- text.count\n- math.evaluate\nlimits:\n  steps: 20\n  parallel: 4\n"
+    )
+
+
 def test_every_command_it_names_exists(folder):
     targets = set(re.findall(r"\bmake ([a-z]+)", README))
     known = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) | {"base", "dev"}

@@ -12,7 +12,7 @@ from django.db import connection
 from rest_framework.exceptions import AuthenticationFailed
 
 from agentsys.accounts.models import Membership, User, Workspace
-from agentsys.agents import services
+from agentsys.agents import versions
 from agentsys.agents.definition import Definition
 from agentsys.agents.models import Agent, AgentVersion
 from agentsys.api import tokens
@@ -49,7 +49,7 @@ def test_several_processes_that_seed_make_one_of_each(settings: Any) -> None:
 
 
 def test_authors_who_write_at_once_get_a_version_each(agent: Agent) -> None:
-    made = in_parallel(lambda: services.add_version(agent, definition=Definition()).number)
+    made = in_parallel(lambda: versions.add_version(agent, definition=Definition()).number)
 
     assert sorted(made) == [*range(2, THREADS + 2)]
     agent.refresh_from_db()

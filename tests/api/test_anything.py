@@ -91,7 +91,7 @@ def places(submit: Any, worker: Any, agent: Any) -> dict[str, list[str]]:
     )
     return {
         "run_id": [str(asking.pk), str(run.pk)], "approval_id": ids, "key": ["a", "wire"], "slug": [agent.slug],
-        "server_id": [str(server.pk)], "number": ["1"], "lane": ["compute", "model"],
+        "server_id": [str(server.pk)], "number": ["1"], "since": ["1"], "lane": ["compute", "model"],
         "name": ["notes.txt", "test.echo"],
     }  # fmt: skip
 

@@ -69,6 +69,39 @@ def test_one_goes_back_to_an_earlier_version(staff, agent):
     assert (agent.current_version.number, numbers(agent)) == (1, [1, 2])
 
 
+def test_a_changed_definition_may_be_a_draft_that_is_published_later(staff, agent):
+    author = staff(Role.AUTHOR)
+
+    save(author, agent, instructions="Be brief.", becomes="draft", use_version="1")
+    agent.refresh_from_db()
+    assert (agent.current_version.number, numbers(agent)) == (1, [1, 2])
+    page = author.page(f"/admin/agents/agent/{agent.pk}/change/")
+    assert "+instructions: Be brief." in page.text()
+    save(author, agent, use_version="2")
+
+    agent.refresh_from_db()
+    assert (agent.current_version.number, agent.current_version.status, numbers(agent)) == (2, "published", [1, 2])
+
+
+def test_a_version_is_retired(staff, agent):
+    author = staff(Role.AUTHOR)
+    save(author, agent, instructions="Be brief.")
+
+    assert save(author, agent, instructions="Be brief.", use_version="1", retire="1").status_code == 200
+    save(author, agent, instructions="Be brief.", use_version="2", retire="1")
+
+    assert list(agent.versions.values_list("number", "status")) == [(2, "published"), (1, "retired")]
+    assert save(author, agent, instructions="Be brief.", use_version="1").status_code == 200  # no choice any more
+
+
+def test_a_version_is_taken_away_as_a_file(staff, agent):
+    answer = staff(Role.VIEWER).get(f"/admin/agents/agent/{agent.pk}/versions/1.yaml")
+
+    assert answer["Content-Type"] == "application/yaml"
+    assert answer.content.decode().startswith("slug: assistant\nname: Assistant\n")
+    assert staff(Role.VIEWER).get(f"/admin/agents/agent/{agent.pk}/versions/9.yaml").status_code == 404
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

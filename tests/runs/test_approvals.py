@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from agentsys.agents import services as agents
+from agentsys.agents import versions as agents
 from agentsys.agents.definition import Definition
 from agentsys.core.errors import (
     ApprovalChanged,

@@ -7,7 +7,7 @@ from django.db import transaction
 
 from agentsys.agents.models import AgentVersion
 from agentsys.core.errors import InvalidInput, ToolUnavailable
-from agentsys.runs import batch, blockers, control, forks, services
+from agentsys.runs import batch, blockers, control, forks, services, verify
 from agentsys.runs.models import Run
 from agentsys.runs.states import Lane
 from agentsys.runs.store import claims, complete, moves, parallel, slots, sweeps
@@ -397,6 +397,23 @@ def test_a_cap_that_is_lowered_takes_back_what_is_admitted_at_that_moment(submit
     assert sorted(statuses(run).values()).count("ready") == 2
     assert (under_way(run), value("SELECT used FROM runs_laneslot WHERE lane = 'compute'")) == (2, 2)
     assert Worker("last").finish(run).status == "succeeded"
+
+
+def test_a_cap_that_is_lowered_while_the_time_is_used_up_is_kept_when_the_run_goes_on(submit, worker):
+    run = submit(chains(3), limits=capped(3) | {"time_s": 1000})
+    running = take(2)
+    sql("UPDATE runs_run SET started_at = started_at - interval '1 hour', time_up_at = time_up_at - interval '1 hour'")
+    sweeps.mind_budgets()
+
+    control.resume(run, limits=capped(1))
+    assert [finding for finding in verify.check() if finding.violations] == []
+    control.resume(run, limits={"time_s": 9000})
+
+    assert (under_way(run), len(held(run))) == (2, 1)
+    for left, one in zip((1, 1), running, strict=True):
+        complete.complete(one, Result(1), claim_next=False)
+        assert under_way(run) == left
+    assert worker.finish(run).status == "succeeded"
 
 
 def test_raises_and_steps_that_end_at_once_agree(submit):

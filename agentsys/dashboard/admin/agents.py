@@ -1,165 +1,26 @@
 """Agents: a name, and versions that never change.  To edit a definition is to make the next version."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, cast
-from uuid import UUID
+from typing import Any
 
-from django import forms
 from django.contrib import admin
-from django.db.models import Field, QuerySet
-from django.http import HttpRequest
+from django.db.models import Field, OuterRef, QuerySet, Subquery
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.admin import StackedInline
 from unfold.decorators import display
-from unfold.widgets import (
-    UnfoldAdminCheckboxSelectMultipleWidget,
-    UnfoldAdminSelectWidget,
-    UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
-)
 
-from agentsys.agents import services
-from agentsys.agents.definition import Definition
-from agentsys.agents.models import Agent, AgentVersion, Mode
-from agentsys.core.errors import InvalidInput
+from agentsys.agents import documents, services, versions
+from agentsys.agents.definition import FIELDS
+from agentsys.agents.models import Agent, AgentVersion, VersionStatus
+from agentsys.core.errors import NotFound
 from agentsys.dashboard import access, text
-from agentsys.tools import registry
-from agentsys.tools.mcp import catalogue
 
 from . import filters
+from .agent_form import LIFE, AgentForm
 from .base import ScopedAdmin
-
-DEFINITION = tuple(field.name for field in fields(Definition))
-MODES = [
-    (Mode.PLAN.value, "Plan: a model writes the steps"),
-    (Mode.REACT.value, "React: a model calls tools, turn by turn"),
-    (Mode.FIXED.value, "Fixed: each run brings its plan"),
-]
-
-
-class _Document(forms.JSONField):
-    """JSON in a text area; nothing stays nothing, not ``null``."""
-
-    widget = UnfoldAdminTextareaWidget({"rows": 4})
-
-    def prepare_value(self, value: Any) -> Any:
-        if value in (None, {}):
-            return ""
-        return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
-
-
-class _Lines(forms.CharField):
-    """A list of texts, one a line."""
-
-    widget = UnfoldAdminTextareaWidget({"rows": 2})
-
-    def prepare_value(self, value: Any) -> Any:
-        return "\n".join(value) if isinstance(value, list) else value
-
-    def to_python(self, value: Any) -> Any:
-        return [line.strip() for line in (super().to_python(value) or "").splitlines() if line.strip()]
-
-
-class AgentForm(forms.ModelForm):
-    """An agent together with the definition that its next version will have."""
-
-    mode = forms.ChoiceField(choices=MODES, initial=Mode.PLAN.value, widget=UnfoldAdminSelectWidget)
-    model = forms.CharField(
-        required=False,
-        max_length=200,
-        widget=UnfoldAdminTextInputWidget,
-        help_text="For example openai-chat:… or anthropic:…; empty: the installation's AGENTSYS_MODEL.",
-    )
-    fallback_models = _Lines(
-        required=False, help_text="Models that are asked in this order when the first cannot answer, one a line."
-    )
-    instructions = forms.CharField(required=False, max_length=20_000, widget=UnfoldAdminTextareaWidget)
-    tools = forms.MultipleChoiceField(
-        required=False, widget=UnfoldAdminCheckboxSelectMultipleWidget, help_text="None chosen: all of them."
-    )
-    output_schema = _Document(required=False, help_text="A JSON Schema that every result must fit.")
-    limits = _Document(
-        required=False,
-        help_text='A JSON object of steps, tokens, cost_usd, time_s and parallel, each optional: {"steps": 50}.',
-    )
-    approvals = _Document(
-        required=False,
-        help_text='What a person must approve: {"tools": ["http.post"]} or {"tools": "all"}; expires_s, on_denied.',
-    )
-    planning = _Document(
-        required=False,
-        help_text='How runs plan and act: {"replan_on_failure": 1}; max_plans, max_fan_out, max_repeats, max_turns.',
-    )
-    use_version = forms.TypedChoiceField(
-        required=False,
-        coerce=int,
-        empty_value=None,
-        widget=UnfoldAdminSelectWidget,
-        label="Version for new runs",
-        help_text="Choose an earlier one to go back to it. A changed definition makes a new version, used at once.",
-    )
-
-    class Meta:
-        model = Agent
-        fields = ("workspace", "slug", "name", "description")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        version = self.instance.current_version if self.instance.pk and not self.instance._state.adding else None
-        self.known = {name: getattr(version, name) for name in DEFINITION} if version else {}
-        for name, value in self.known.items():
-            self.initial[name] = value
-        own = catalogue.names(self.instance.workspace_id) if self.known else registry.all_tools()
-        names = {*own, *self.known.get("tools", ())}
-        if "tools" in self.fields:
-            cast(forms.MultipleChoiceField, self.fields["tools"]).choices = [(name, name) for name in sorted(names)]
-        self._offer_versions(version)
-
-    def _offer_versions(self, current: AgentVersion | None) -> None:
-        if "use_version" not in self.fields:
-            return
-        if current is None:
-            del self.fields["use_version"]
-            return
-        numbers = self.instance.versions.values_list("number", flat=True)[: filters.MAX_CHOICES]
-        choices = [(number, f"version {number}") for number in numbers]
-        cast(forms.TypedChoiceField, self.fields["use_version"]).choices = choices
-        self.initial["use_version"] = current.number
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or self.cleaned_data
-        data["limits"] = data.get("limits") or {}
-        data["approvals"] = data.get("approvals") or {}
-        data["planning"] = data.get("planning") or {}
-        data["output_schema"] = data.get("output_schema")
-        if not self.errors:
-            self._check()
-        return data
-
-    def _check(self) -> None:
-        try:
-            self.definition().check(self.workspace_id())
-        except InvalidInput as error:
-            for fault in error.data["errors"]:
-                name = fault["path"].partition("[")[0].partition(".")[0]
-                self.add_error(name if name in self.fields else None, fault["message"])
-
-    def workspace_id(self) -> UUID:
-        """Whose tools its agent may name."""
-        given = self.cleaned_data.get("workspace")
-        return cast(UUID, given.pk if given is not None else self.instance.workspace_id)
-
-    def definition(self) -> Definition:
-        """What the form says now."""
-        return Definition(**{name: self.cleaned_data[name] for name in DEFINITION})
-
-    def is_other_definition(self) -> bool:
-        """Whether it differs from that of the current version."""
-        return {**asdict(self.definition()), "tools": sorted(self.cleaned_data["tools"])} != {
-            **self.known,
-            "tools": sorted(self.known.get("tools", ())),
-        }
 
 
 class VersionInline(StackedInline):
@@ -168,6 +29,8 @@ class VersionInline(StackedInline):
     model = AgentVersion
     fk_name = "agent"
     fields = readonly_fields = (
+        "status",
+        "changed",
         "mode",
         "model",
         "fallback_models",
@@ -178,6 +41,7 @@ class VersionInline(StackedInline):
         "consent",
         "replans",
         "made",
+        "file",
     )
     verbose_name_plural = "Versions"
     ordering = ("-number",)
@@ -197,6 +61,25 @@ class VersionInline(StackedInline):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AgentVersion]:
+        """Each with the key of the one before it."""
+        before = AgentVersion.objects.filter(agent=OuterRef("agent"), number__lt=OuterRef("number"))
+        return super().get_queryset(request).annotate(before=Subquery(before.order_by("-number").values("pk")[:1]))
+
+    @display(description="What it says otherwise than the version before")
+    def changed(self, version: AgentVersion) -> SafeString | str:
+        before = AgentVersion.objects.filter(pk=version.before).first()  # type: ignore[attr-defined]
+        if before is None:
+            return "-"
+        found = documents.differences(before, version)
+        told = found["text"] or ", ".join(change["field"] for change in found["changes"]) or "nothing"
+        return format_html('<pre class="whitespace-pre-wrap font-mono text-xs">{}</pre>', text.block(told, 4_000))
+
+    @display(description="As a file")
+    def file(self, version: AgentVersion) -> SafeString:
+        address = reverse("admin:agent_yaml", args=[version.agent_id, version.number])
+        return format_html('<a href="{}" class="text-primary-600 underline">YAML</a>', address)
 
     @display(description="Instructions")
     def written(self, version: AgentVersion) -> str:
@@ -241,7 +124,8 @@ class AgentAdmin(ScopedAdmin):
         names = ("slug", "name", "description")
         return (
             (None, {"fields": names if obj else ("workspace", *names)}),
-            ("Definition", {"fields": (*DEFINITION, "use_version") if obj else DEFINITION}),
+            ("Definition", {"fields": FIELDS}),
+            *((("Versions", {"fields": LIFE}),) if obj else ()),
         )
 
     def get_inlines(self, request: HttpRequest, obj: Agent | None) -> tuple[type[VersionInline], ...]:
@@ -271,10 +155,33 @@ class AgentAdmin(ScopedAdmin):
         obj.pk, obj._state.adding = made.pk, False
 
     def _change(self, agent: Agent, form: AgentForm) -> None:
-        number = form.cleaned_data.get("use_version")
+        said = form.cleaned_data
+        number, old = said.get("use_version"), said.get("retire")
+        if number is not None and number in form.drafts:
+            versions.publish(agent, number)
+            number = None
         services.change_agent(agent, name=agent.name, description=agent.description, current_version=number)
         if form.is_other_definition():
-            services.add_version(agent, definition=form.definition())
+            state = said.get("becomes") or VersionStatus.PUBLISHED
+            versions.add_version(agent, definition=form.definition(), status=state)
+        if old is not None:
+            versions.retire(agent, old)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.export)
+        return [path("<str:key>/versions/<int:number>.yaml", view, name="agent_yaml"), *super().get_urls()]
+
+    def export(self, request: HttpRequest, key: str, number: int) -> HttpResponse:
+        """A version as a YAML file."""
+        agent = self.get_object(request, key)
+        if agent is None or not self.has_view_permission(request, agent):
+            raise Http404
+        try:
+            version = versions.find(agent, number)
+        except NotFound:
+            raise Http404 from None
+        headers = {"Content-Disposition": f'attachment; filename="{documents.file_name(agent, version)}"'}
+        return HttpResponse(documents.export(agent, version), content_type=documents.CONTENT_TYPE, headers=headers)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Agent]:
         return super().get_queryset(request).select_related("current_version", "workspace")

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from agentsys.accounts.models import User, Workspace
-from agentsys.agents import services as agents
+from agentsys.agents import versions as agents
 from agentsys.core.errors import AgentSysError, ApprovalChanged, InvalidTransition, PlanInvalid, ToolFailed, ToolUnknown
 from agentsys.infrastructure.processes import wait_until
 from agentsys.runs import services as runs
