@@ -57,6 +57,20 @@ def is_taken(workspace_id: UUID, value: str) -> bool:
     return RequestKey.objects.filter(workspace_id=workspace_id, key=value).exists()
 
 
+def made_before(key: Key | None) -> str | None:
+    """What the same request has made under this key; None: nothing yet.  One query.
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to another request.
+    """
+    if key is None:
+        return None
+    row = RequestKey.objects.filter(workspace_id=key.workspace_id, key=key.value).first()
+    if row is not None and row.digest != key.digest:
+        raise IdempotencyKeyReused
+    return row.made if row is not None else None
+
+
 def take(key: Key) -> str | None:
     """Take a key in an open transaction; who comes at the same moment with the same one waits for its end.
 

@@ -1,7 +1,7 @@
 """Approvals and questions to people: found, and decided once."""
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db.models import QuerySet
@@ -13,10 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agentsys.api.fields import Body, Object, Text, checked, shown
+from agentsys.api.keys import IDEMPOTENCY_KEY, idempotency_key, replay_headers
 from agentsys.api.pages import NewestFirst
 from agentsys.api.views import WorkspaceViews
 from agentsys.runs import approvals
 from agentsys.runs.models import Approval
+from agentsys.runs.services import free_key
 from agentsys.runs.states import Decision
 
 APPROVAL = OpenApiParameter("approval_id", OpenApiTypes.UUID, OpenApiParameter.PATH)
@@ -117,39 +119,52 @@ class Approvals(WorkspaceViews):
     @extend_schema(
         operation_id="approvals_approve",
         tags=["approvals"],
-        parameters=[APPROVAL],
+        parameters=[APPROVAL, IDEMPOTENCY_KEY],
         request=Approve,
         responses=ApprovalOut,
     )
     def approve(self, request: Request, approval_id: UUID) -> Response:
         """Let the call be made with exactly these arguments.  The first decision stands; any later one is a 409."""
-        found, given = self.approval(approval_id), checked(Approve, request.data)
-        return Response(shown(ApprovalOut, approvals.approve(found, user=self.user, **given)))
+        return self._decided(approvals.approve, approval_id, checked(Approve, request.data))
 
     @extend_schema(
-        operation_id="approvals_edit", tags=["approvals"], parameters=[APPROVAL], request=Edit, responses=ApprovalOut
+        operation_id="approvals_edit",
+        tags=["approvals"],
+        parameters=[APPROVAL, IDEMPOTENCY_KEY],
+        request=Edit,
+        responses=ApprovalOut,
     )
     def edit(self, request: Request, approval_id: UUID) -> Response:
         """Let the call be made with other arguments, taken as they are.  The answer is the new approval."""
-        found, given = self.approval(approval_id), checked(Edit, request.data)
-        return Response(shown(ApprovalOut, approvals.edit(found, user=self.user, **given)))
+        return self._decided(approvals.edit, approval_id, checked(Edit, request.data))
 
     @extend_schema(
-        operation_id="approvals_deny", tags=["approvals"], parameters=[APPROVAL], request=Deny, responses=ApprovalOut
+        operation_id="approvals_deny",
+        tags=["approvals"],
+        parameters=[APPROVAL, IDEMPOTENCY_KEY],
+        request=Deny,
+        responses=ApprovalOut,
     )
     def deny(self, request: Request, approval_id: UUID) -> Response:
         """Refuse: the step fails, or succeeds with the denial as its output, as the agent's version has it."""
-        found, given = self.approval(approval_id), checked(Deny, request.data)
-        return Response(shown(ApprovalOut, approvals.deny(found, user=self.user, **given)))
+        return self._decided(approvals.deny, approval_id, checked(Deny, request.data))
 
     @extend_schema(
         operation_id="approvals_answer",
         tags=["approvals"],
-        parameters=[APPROVAL],
+        parameters=[APPROVAL, IDEMPOTENCY_KEY],
         request=Answer,
         responses=ApprovalOut,
     )
     def answer(self, request: Request, approval_id: UUID) -> Response:
         """Answer a question (kind input); 422 if the answer does not fit its schema."""
-        found, given = self.approval(approval_id), checked(Answer, request.data)
-        return Response(shown(ApprovalOut, approvals.answer(found, user=self.user, **given)))
+        return self._decided(approvals.answer, approval_id, checked(Answer, request.data))
+
+    def _decided(self, decide: Callable[..., Approval], approval_id: UUID, given: Mapping[str, Any]) -> Response:
+        """The decision, or what the same key and request have decided before."""
+        found = self.approval(approval_id)
+        asked = (self.action, found.pk, given)
+        key = free_key(self.workspace_id, idempotency_key(self.request), *asked)
+        before = approvals.decided_before(self.workspace_id, key)
+        shown_ = before or decide(found, user=self.user, key=key, **given)
+        return Response(shown(ApprovalOut, shown_), headers=replay_headers(replayed=before is not None))

@@ -7,6 +7,8 @@ from uuid import UUID
 from django.db.models import Case, F, Func, IntegerField, JSONField, QuerySet, Value, When
 from django.db.models.lookups import LessThanOrEqual
 
+from agentsys.accounts import keys
+from agentsys.accounts.keys import Key
 from agentsys.accounts.models import User
 from agentsys.agents import references
 from agentsys.core import schemas
@@ -65,21 +67,35 @@ def _short(name: str) -> Case:
     return Case(When(small, then=F(name)), default=Value(None), output_field=JSONField())
 
 
-def approve(approval: Approval, *, user: User | None, digest: str | None = None) -> Approval:
+def decided_before(workspace_id: UUID, key: Key | None) -> Approval | None:
+    """What the same request has decided under this key, as it was answered; None: nothing yet.
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to another request.
+        NotFound: it has left with its run.
+    """
+    made = keys.made_before(key)
+    return None if made is None else get(workspace_id, UUID(made))
+
+
+def approve(approval: Approval, *, user: User | None, digest: str | None = None, key: Key | None = None) -> Approval:
     """Let the call be made with the arguments shown.
 
     Args:
-        digest: of what the person saw, if they say so.  Of this and all that follow:
+        digest: of what the person saw, if they say so.
+        key: kept with the decision, for whoever asks by :func:`decided_before`.  Of this and all that follow:
 
     Raises:
         ApprovalDecided, ApprovalExpired, InvalidTransition: it is too late, or not that kind of question.
         ApprovalChanged: ``digest`` is another one.
     """
     _check(approval, digest, ApprovalKind.APPROVAL)
-    return _done(approval, decisions.approve(approval, _person(user)))
+    return _done(approval, decisions.approve(approval, _person(user, key)))
 
 
-def edit(approval: Approval, *, user: User | None, arguments: Any, digest: str | None = None) -> Approval:
+def edit(
+    approval: Approval, *, user: User | None, arguments: Any, digest: str | None = None, key: Key | None = None
+) -> Approval:
     """Let the call be made with other arguments: a new approval, given with it, that replaces this one.
 
     Returns:
@@ -91,12 +107,14 @@ def edit(approval: Approval, *, user: User | None, arguments: Any, digest: str |
     """
     _check(approval, digest, ApprovalKind.APPROVAL)
     edited = _edited(approval, arguments)
-    _done(approval, decisions.edit(approval, _person(user), edited))
+    _done(approval, decisions.edit(approval, _person(user, key), edited))
     made = Approval.objects.get(step_id=approval.step_id, digest=edited.digest)
     return get(approval.workspace_id, made.pk)
 
 
-def deny(approval: Approval, *, user: User | None, reason: str = "", digest: str | None = None) -> Approval:
+def deny(
+    approval: Approval, *, user: User | None, reason: str = "", digest: str | None = None, key: Key | None = None
+) -> Approval:
     """Refuse the call, or to answer.  The step fails, or its output says so, as the agent's version has it.
 
     Raises:
@@ -106,10 +124,12 @@ def deny(approval: Approval, *, user: User | None, reason: str = "", digest: str
     if len(reason) > MAX_REASON_CHARS:
         raise _invalid("reason", "too_long", f"A reason has at most {MAX_REASON_CHARS:,} characters.")
     as_result = approval.run.agent_version.approvals.get("on_denied") == "result"
-    return _done(approval, decisions.deny(approval, _person(user), clean(reason), as_result=as_result))
+    return _done(approval, decisions.deny(approval, _person(user, key), clean(reason), as_result=as_result))
 
 
-def answer(approval: Approval, *, user: User | None, answer: Any, digest: str | None = None) -> Approval:
+def answer(
+    approval: Approval, *, user: User | None, answer: Any, digest: str | None = None, key: Key | None = None
+) -> Approval:
     """Answer a question; the answer is the step's output.
 
     Raises:
@@ -119,7 +139,7 @@ def answer(approval: Approval, *, user: User | None, answer: Any, digest: str | 
     _check(approval, digest, ApprovalKind.INPUT)
     value = _storable("answer", answer, MAX_ANSWER_BYTES)
     _check_answer(value, (approval.arguments or {}).get("schema"))
-    return _done(approval, decisions.answer(approval, _person(user), value))
+    return _done(approval, decisions.answer(approval, _person(user, key), value))
 
 
 def _check(approval: Approval, digest: str | None, kind: ApprovalKind | None = None) -> None:
@@ -133,8 +153,8 @@ def _check(approval: Approval, digest: str | None, kind: ApprovalKind | None = N
         raise ApprovalChanged(digest=approval.digest)
 
 
-def _person(user: User | None) -> Person:
-    return Person(user.pk, user.get_username()) if user else Person()
+def _person(user: User | None, key: Key | None) -> Person:
+    return Person(user.pk, user.get_username(), key) if user else Person(key=key)
 
 
 def _done(approval: Approval, lanes: Sequence[str]) -> Approval:

@@ -11,6 +11,7 @@ from agentsys.runs.models import Approval, Run
 from tests.support import tools
 from tests.support.approvals import ask, open_of, wire, wired
 from tests.support.rows import photograph
+from tests.support.threads import in_parallel
 
 APPROVALS = "/api/v1/approvals"
 FIELDS = {
@@ -240,3 +241,71 @@ def test_an_agents_terms_are_part_of_its_version(author: Any, problem: Any, agen
     body = problem(author.post(versions, {"approvals": {"tools": ["no.such"]}}, format="json"), 422, "invalid_input")
     assert body["errors"][0]["path"] == "approvals.tools[0]"
     problem(author.post(versions, {"approvals": "all"}, format="json"), 422, "invalid_input")
+
+
+# --- Under a key ------------------------------------------------------------------------
+@pytest.fixture
+def decide(operator: Any) -> Any:
+    def send(one: Approval, word: str, body: Any = None, *, key: str = "k", client: Any = None) -> Any:
+        given = BODIES[word] if body is None else body
+        headers = {"Idempotency-Key": key}
+        return (client or operator).post(path_of(one, word), given, format="json", headers=headers)
+
+    return send
+
+
+@pytest.mark.parametrize("word", BODIES)
+def test_a_decision_that_is_sent_again_with_its_key_is_answered_as_before(
+    decide: Any, problem: Any, asked: Run, word: str
+) -> None:
+    one = fitting(asked, word)
+    first = decide(one, word)
+    before = photograph()
+
+    again = decide(one, word)
+
+    assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
+    assert ("Idempotent-Replayed" in first, again["Idempotent-Replayed"]) == (False, "true")
+    assert (first.json()["id"] != str(one.pk)) == (word == "edit")
+    problem(decide(one, word, key="other"), 409, "approval_decided")
+    assert photograph() == before
+
+
+def test_a_key_is_of_one_decision(decide: Any, problem: Any, asked: Run) -> None:
+    call, question = open_of(asked, "pay"), open_of(asked, "who")
+    decide(call, "edit")
+    before = photograph()
+
+    problem(decide(call, "edit", {"arguments": {"to": "dan"}}), 422, "idempotency_key_reused")
+    problem(decide(call, "approve"), 422, "idempotency_key_reused")
+    problem(decide(question, "answer"), 422, "idempotency_key_reused")
+    assert photograph() == before
+
+
+def test_a_decision_that_is_refused_leaves_its_key_free(decide: Any, problem: Any, asked: Run) -> None:
+    question = open_of(asked, "who")
+    problem(decide(question, "answer", {"answer": "x"}), 422, "invalid_input")
+
+    assert decide(question, "answer").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("word", BODIES)
+def test_the_same_request_many_times_at_once_decides_once_and_is_never_told_that_it_came_too_late(
+    decide: Any, asked: Run, word: str
+) -> None:
+    one = fitting(asked, word)
+
+    answers = in_parallel(*[lambda: decide(one, word) for _ in range(4)])
+
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert asked.events.filter(type="approval.decided", data__approval=str(one.pk)).count() == 1
+
+
+def test_who_may_not_decide_gets_no_replay(decide: Any, viewer: Any, stranger: Any, problem: Any, asked: Run) -> None:
+    one = open_of(asked, "pay")
+    decide(one, "approve")
+
+    problem(decide(one, "approve", client=viewer), 403, "forbidden")
+    problem(decide(one, "approve", client=stranger), 404, "not_found")

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.conf import settings
 from psycopg.types.json import Jsonb
 
+from agentsys.accounts import keys
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, ApprovalDecided, ApprovalDenied, ApprovalExpired, InvalidTransition
 from agentsys.core.ids import uuid7
@@ -47,10 +48,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who decides."""
+    """Who decides, and by which request, if it had a key."""
 
     id: int | None = None
     name: str | None = None
+    key: keys.Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +125,15 @@ def approve(approval: Approval, by: Person) -> Sequence[str]:
 
 def edit(approval: Approval, by: Person, edited: Edit) -> Sequence[str]:
     """waiting -> queued, with other arguments: a call of its own, approved by the same word."""
-    template = payloads.packed(edited.template, _owner(approval))
+    template, new = payloads.packed(edited.template, _owner(approval)), uuid7()
 
     def work(change: Change) -> None:
         values = {"arguments": Jsonb(edited.arguments), "digest": edited.digest, "by_id": by.id}
-        db.rows(SQL["insert_edited"], id=uuid7(), replaces=approval.pk, **values)
+        db.rows(SQL["insert_edited"], id=new, replaces=approval.pk, **values)
         row = _leave(change, approval, change.ready, arguments=template)
         change.ring(row["lane"])
 
-    return _decide(approval, Decision.EDIT, by, work, digest=edited.digest)
+    return _decide(approval, Decision.EDIT, by, work, made=new, digest=edited.digest)
 
 
 def answer(approval: Approval, by: Person, value: Any) -> Sequence[str]:
@@ -175,16 +177,22 @@ def _decide(
     work: Callable[[Change], None],
     *,
     said: Any = None,
+    made: UUID | None = None,
     **more: Any,
 ) -> Sequence[str]:
+    """``made``: what is shown to whoever decided, if it is not the approval."""
     values = {"id": approval.pk, "decision": decision.value, "by_id": by.id, "answer": jsonb(said)}
 
     def decide() -> Sequence[str]:
         with locked(approval.run_id) as change:
+            if by.key is not None and keys.take(by.key) is not None:
+                return ()  # the same request, a moment ago
             if db.row(SQL["decide"], **values) is None:
                 raise too_late(Approval.objects.get(pk=approval.pk))
             _tell(change, approval, decision, by=by.name, **more)
             work(change)
+            if by.key is not None:
+                keys.made(by.key, made or approval.pk)
         return change.lanes
 
     return db.retrying(decide)
