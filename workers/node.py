@@ -60,7 +60,7 @@ class Process:
         procs.join(plan.hostname.partition("@")[0])
         self._events = AttemptEvents(plan.hostname)
         self._afloat = None if plan.prefork else engine.floating(plan.slots)
-        self.slices = Slices(plan.lane, self._events, flag.is_up, afloat=self._afloat)
+        self.slices = Slices(plan.lane, self._events, flag.is_up, afloat=self._afloat, one_at_a_time=plan.prefork)
         self.row = WorkerRow(plan.lane, pid=plan.main_pid, slots=plan.slots)
         self._housekeeper = Housekeeper(
             self.slices,

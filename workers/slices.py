@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 from django.conf import settings
@@ -25,16 +26,27 @@ class Slices:
     """Turns at one lane, by any number of threads of this process."""
 
     def __init__(
-        self, lane: str, observer: Observer, is_stopping: Callable[[], bool], *, afloat: Afloat | None = None
+        self,
+        lane: str,
+        observer: Observer,
+        is_stopping: Callable[[], bool],
+        *,
+        afloat: Afloat | None = None,
+        one_at_a_time: bool = False,
     ) -> None:
-        """``afloat`` takes the calls that wait on the event loop; without it they hold their threads."""
+        """``afloat`` takes the calls that wait on the event loop; without it they hold their threads.
+
+        ``one_at_a_time``: another turn waits for the one under way, so that a step that ends its process harms no other
+        turn's.
+        """
         self._lane, self._observer, self._is_stopping, self._afloat = lane, observer, is_stopping, afloat
+        self._one = threading.Lock() if one_at_a_time else None
         self._lock = threading.Lock()
         self._busy = 0
 
     @property
     def busy(self) -> int:
-        """How many turns are under way in this process."""
+        """How many turns are under way in this process, or wait for one that is."""
         return self._busy
 
     def take(self) -> str:
@@ -42,7 +54,8 @@ class Slices:
         log = SliceLog(self._observer)
         self._count(+1)
         try:
-            more = self._drain(log)
+            with self._alone():
+                more = self._drain(log)
         except Error as error:
             logger.warning("lane %s waits for PostgreSQL: %s", self._lane, str(error).strip())
             connections.close_all()
@@ -53,6 +66,21 @@ class Slices:
         if more:
             dispatch.ring([self._lane])
         return str(log)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Behind the turn under way, if it is to be alone: Celery sends a process whose bell waits no other one, so the
+        bell is passed on to those that are free."""
+        if self._one is None:
+            yield
+            return
+        if not self._one.acquire(blocking=False):
+            dispatch.ring([self._lane])
+            self._one.acquire()
+        try:
+            yield
+        finally:
+            self._one.release()
 
     def _drain(self, log: "SliceLog") -> bool:
         """Work until nothing is due (False), or the turn is over or the worker is to end (True)."""

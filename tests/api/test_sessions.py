@@ -272,5 +272,5 @@ def test_who_asks_is_found_out_in_one_query(ann: User, workspace: Any, client_of
     client = client_of(ann, workspace)
 
     with counted() as statements:
-        assert client.get("/api/v1/tools").status_code == 200
+        assert client.get("/api/v1/tools/text.count").status_code == 200
     assert len(statements) == 1, statements

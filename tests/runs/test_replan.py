@@ -463,7 +463,7 @@ def test_a_retry_after_planning_that_came_to_nothing_goes_on_with_the_plan_there
 def test_the_built_in_planner_takes_the_message_for_the_rest_of_the_goal(submit, worker):
     run = submit(goal='Count the words in "one two three", wait 100 seconds, then compute 2 + 3')
     worker.work()
-    assert "sleeping" in statuses(run).values()
+    assert "sleeping" in statuses(run).values(), run.steps.first().error
 
     control.message(run, "Compute 20 * 3", replan=True)
     worker.work()

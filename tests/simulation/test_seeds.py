@@ -54,6 +54,7 @@ def history(seed: int, actions: Sequence[Action], seen: Counter[str], trace: lis
         world.faults.install(patch)
         patch.setattr(settings, "LANE_SLOTS", world.rng.choice((1, 2, 3, 2000)))
         world.watch_admissions(patch)
+        world.watch_places(patch)
         world.play(actions)
         check(world)
         world.finish()

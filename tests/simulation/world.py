@@ -59,6 +59,7 @@ class World:
         self.trace: list[str] = []
         self.workers = [Worker(f"w{n}", self) for n in range(3)]
         self.decided: list[Approval] = []
+        self.dies_early = False
 
     def play(self, actions: Sequence[Action]) -> None:
         """Do them, one after the other."""
@@ -266,8 +267,19 @@ class World:
 
         patch.setattr(slots, "admit", admit)
 
+    def watch_places(self, patch: pytest.MonkeyPatch) -> None:
+        """Let those die who :meth:`die_early`."""
+        real = parallel.fit_all
+        patch.setattr(parallel, "fit_all", lambda run_ids: [] if self.dies_early else real(run_ids))
+
+    def die_early(self) -> None:
+        """From now on whoever frees a place among a run's parallel steps dies after the commit, before it is given on;
+        until the sweeper comes by."""
+        self.dies_early = True
+
     def admit(self) -> None:
         """The sweeper's look at what is queued while a slot is free."""
+        self.dies_early = False
         before = self.seen["admitted"]
         held = Step.objects.filter(held="parallel")
         capped = held.count()
@@ -390,5 +402,5 @@ _WEIGHTS = {
     "crash": 2, "bad_step": 1, "freeze": 3, "zombie": 1, "reap": 5, "wake": 5, "admit": 3, "decide": 5, "resolve": 3,
     "expire_questions": 1, "clock_jumps": 1, "clock_jumps_back": 1, "deadline": 1, "cancel": 1, "replan": 3, "plan": 6,
     "pause": 2, "resume": 3, "retry": 2, "repair": 0, "raise_limits": 2, "limit_workspace": 1, "time_up": 1,
-    "cap": 1, "limit_lane": 1, "record_and_end": 2,
+    "cap": 1, "limit_lane": 1, "record_and_end": 2, "die_early": 2,
 }  # fmt: skip

@@ -47,7 +47,7 @@ async def hold_away(ctx: ToolContext, folder: str) -> str:
 
 @tool(effect="pure", lane="network", name="probe.rest", timeout_s=60)
 async def rest(seconds: float = 0.2) -> str:
-    """Wait on the event loop, as for a server that takes its time."""
+    """Be slow on the event loop, as a server that takes its time."""
     await asyncio.sleep(seconds)
     return "rested"
 

@@ -9,10 +9,11 @@ from agentsys.core import procs
 from agentsys.infrastructure import rollup
 from agentsys.infrastructure.processes import wait_until
 from agentsys.runs import engine, handlers, leases
-from agentsys.runs.store.claims import claim
+from agentsys.runs.store.claims import Result, claim
 from tests.support.rows import expire, sql
 from tests.support.threads import background, until
 from tests.support.worker import statuses
+from workers import dispatch
 from workers.election import Election
 from workers.roster import WorkerRow
 from workers.slices import Slices
@@ -57,6 +58,49 @@ def housekeeper(slices, tmp_path):
     yield made
     slices.go.set()
     made.finish()
+
+
+class Quiet:
+    """An observer that looks away."""
+
+    def started(self, attempt):
+        pass
+
+    def ended(self, attempt, *, ok, result, runtime_s):
+        pass
+
+
+@pytest.mark.promise("P11")
+def test_a_pools_child_takes_one_turn_at_a_time_and_passes_on_the_bell_that_waits(submit, monkeypatch):
+    """A step that was there when a worker died is done alone, also where a poll and a bell come together."""
+    under_way, most, rung = [], [], []
+    go = threading.Event()
+
+    def call(held):
+        under_way.append(held.claim.key)
+        most.append(list(under_way))
+        assert go.wait(30)
+        under_way.remove(held.claim.key)
+        return Result(1)
+
+    monkeypatch.setitem(handlers.HANDLERS, "tool", call)
+    monkeypatch.setattr(dispatch, "ring", lambda lanes: rung.append(lanes))
+    run = submit([{"key": "suspect", "tool": "test.echo"}, {"key": "innocent", "tool": "test.echo"}])
+    sql("UPDATE runs_step SET crashes = 1, fair_key = 0 WHERE key = 'suspect'")
+    slices = Slices("compute", Quiet(), lambda: False, one_at_a_time=True)
+
+    with background() as start:
+        polled = start(slices.take)
+        until(lambda: under_way == ["suspect"])
+        belled = start(slices.take)
+        until(lambda: rung == [["compute"]])
+        assert slices.busy == 2
+        go.set()
+        assert "suspect" in polled.result()
+        belled.result()
+
+    assert most == [["suspect"], ["innocent"]]
+    assert set(statuses(run).values()) == {"succeeded"}
 
 
 def test_polls_that_hang_do_not_pile_up(submit, housekeeper, slices):
