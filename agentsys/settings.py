@@ -205,6 +205,8 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
         "StepKind": "agentsys.runs.states.StepKind",
         "ApprovalKind": "agentsys.runs.states.ApprovalKind",
+        "VersionStatus": "agentsys.agents.models.VersionStatus",
+        "NewVersionStatus": "agentsys.api.agents.STATUSES",
     },
     "PREPROCESSING_HOOKS": ["agentsys.api.schema.without_slash_twins"],
     "POSTPROCESSING_HOOKS": [

@@ -144,7 +144,7 @@ def test_all_faults_of_a_submission_are_told_at_once(post: Any, fields: Any, fau
         ("get", "/api/v1/agents/a%00b", 404, "not_found"),
         ("get", "/api/v1/tools/a%00b", 404, "not_found"),
         ("delete", "/api/v1/runs", 405, "method_not_allowed"),
-        ("put", "/api/v1/agents/assistant", 405, "method_not_allowed"),
+        ("put", "/api/v1/agents", 405, "method_not_allowed"),
         ("options", "/api/v1/runs", 405, "method_not_allowed"),
         ("get", "/api/v1/runs?limit=0", 422, "invalid_input"),
         ("get", "/api/v1/runs?limit=99999", 422, "invalid_input"),

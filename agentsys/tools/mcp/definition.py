@@ -60,7 +60,7 @@ def _time_faults(seconds: Any) -> Iterator[Fault]:
 
 def _command_faults(given: Mapping[str, Any]) -> Iterator[Fault]:
     args = given["args"]
-    if given["url"] or given["headers"]:
+    if given["url"] != "" or given["headers"] != {}:
         yield fault("url", "field_not_allowed", "A server on stdio has a command, no url and no headers.")
     if not isinstance(args, list) or not all(isinstance(arg, str) and "\0" not in arg for arg in args):
         yield fault("args", "type", "args is a list of texts without NUL.")
@@ -74,7 +74,7 @@ def _command_faults(given: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _url_faults(given: Mapping[str, Any]) -> Iterator[Fault]:
-    if given["command"] or given["args"]:
+    if given["command"] != "" or given["args"] != []:
         yield fault("command", "field_not_allowed", "A server on http has a url, no command and no args.")
     try:
         if not isinstance(given["url"], str) or not 0 < len(given["url"]) <= 2_000 or not given["url"].isprintable():

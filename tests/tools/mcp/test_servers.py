@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from agentsys.accounts.models import User, Workspace
-from agentsys.agents import versions as agents
+from agentsys.agents import services as agents
+from agentsys.agents import versions
 from agentsys.core.errors import AgentSysError, ApprovalChanged, InvalidTransition, PlanInvalid, ToolFailed, ToolUnknown
 from agentsys.infrastructure.processes import wait_until
 from agentsys.runs import services as runs
@@ -213,11 +214,13 @@ def test_another_workspaces_tool_cannot_be_planned_found_or_called(
 
 def test_a_version_that_names_its_tools_has_no_others(hostile: Make, submit: Any, agent: Any) -> None:
     hostile()
-    version = agents.add_version(agent, definition=agents.Definition(tools=["test.echo"]))
+    version = versions.add_version(agent, definition=versions.Definition(tools=["test.echo"]))
     assert version.tools == ["test.echo"]
     with pytest.raises(PlanInvalid):
         submit([{"key": "s", "tool": "srv.double", "arguments": {"n": 1}}])
-    agents.add_version(agent, definition=agents.Definition(tools=["srv.double"], approvals={"tools": ["srv.double"]}))
+    versions.add_version(
+        agent, definition=versions.Definition(tools=["srv.double"], approvals={"tools": ["srv.double"]})
+    )
     run = submit([{"key": "s", "tool": "srv.double", "arguments": {"n": 1}}])
     assert Step.objects.get(run=run).approval
 
