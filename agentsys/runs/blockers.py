@@ -2,18 +2,24 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
 
 from agentsys.core import db
 
 from .models import Run
 from .states import RUN_FINAL, RunStatus, StepKind, StepStatus
+from .store.control import WITH_PARENT
 from .store.holding import PARALLEL
 from .store.sql import SQL
 
 #: Of one run; the others wait for much the same.
 MOST = 20
+#: A lease is renewed several times in its length; when this part of it has passed, its worker is silent.
+SILENT = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +67,38 @@ def of(run: Run, *, live_lanes: Collection[str]) -> Blockers:
 
 def _of_run(run: Run) -> list[Blocker]:
     if run.status == RunStatus.PAUSED:
-        held = db.row(SQL["held_by"], run_id=run.pk) or {"at": None, "by": None}
-        by = f" by {held['by']}" if held["by"] else ""
-        if run.reason == "policy":
-            by = " because another plan could not be made"
-        how = f"POST /api/v1/runs/{run.pk}/resume"
-        return [Blocker("paused", "", held["at"], f"The run is paused{by}.", how, {"by": held["by"]})]
+        return [_paused(run)]
     if run.status == RunStatus.CANCELLING:
         message = "The run is being stopped: what runs is told to end, nothing else starts."
         return [Blocker("draining", "", run.cancel_at, message, "Wait until the steps that run have ended.")]
     if run.held_at is not None:
-        how = f'POST /api/v1/runs/{run.pk}/resume {{"limits": {{"time_s": …}}}}'
-        return [Blocker("budget", "", run.held_at, "The run has used up its time.", how, {"limit": "time_s"})]
+        return [_out_of_time(run)]
     return []
+
+
+def _paused(run: Run) -> Blocker:
+    held = db.row(SQL["held_by"], run_id=run.pk) or {"at": None, "by": None}
+    if run.reason == WITH_PARENT:
+        how = f"POST /api/v1/runs/{run.parent_run_id}/resume"
+        message = f"The run is paused because its parent run {run.parent_run_id} is."
+        return Blocker("paused", "", held["at"], message, how, {"by": held["by"], **_parent(run)})
+    by = f" by {held['by']}" if held["by"] else ""
+    if run.reason == "policy":
+        by = " because another plan could not be made"
+    how = f"POST /api/v1/runs/{run.pk}/resume"
+    return Blocker("paused", "", held["at"], f"The run is paused{by}.", how, {"by": held["by"]})
+
+
+def _out_of_time(run: Run) -> Blocker:
+    own = run.parent_step is None or (run.time_up_at is not None and run.time_up_at <= timezone.now())
+    whose = str(run.pk if own else run.parent_run_id)
+    message = "The run has used up its time." if own else f"The time of its parent run {whose} is used up."
+    how = f'POST /api/v1/runs/{whose}/resume {{"limits": {{"time_s": …}}}}'
+    return Blocker("budget", "", run.held_at, message, how, {"limit": "time_s", **({} if own else _parent(run))})
+
+
+def _parent(run: Run) -> dict[str, Any]:
+    return {"parent_run": str(run.parent_run_id)}
 
 
 def _of_step(row: db.Row, run: Run, live_lanes: Collection[str]) -> Blocker:
@@ -95,6 +120,11 @@ def _no_worker(row: db.Row) -> Blocker:
 def _running(row: db.Row, run: Run) -> Blocker:
     message = f"{row['key']} runs on {row['lease_owner']}, attempt {row['attempt']}."
     how = f"Wait, or POST /api/v1/runs/{run.pk}/cancel"
+    expires = row["lease_expires_at"]
+    heard = expires - timedelta(seconds=settings.LEASE_S)
+    if row["now"] > heard + SILENT * (expires - heard):
+        message = f"{row['key']} is held by {row['lease_owner']}, which has been silent since {_moment(heard)}."
+        how = f"Only time: from {_moment(expires)} on others take it over."
     return Blocker("running", row["key"], row["claimed_at"], message, how, {"worker": row["lease_owner"]})
 
 
@@ -119,7 +149,12 @@ def _queued(row: db.Row, run: Run) -> Blocker:
     if row["held"]:
         return Blocker("dependency", key, row["told_at"], f"{key} starts when the run goes on.", "", {"waits_for": []})
     data = {"lane": lane, "limit": row["lim"], "used": row["used"]}
-    slots = f"{row['used']} of {row['lim']} are in use" if row["lim"] is not None else "it is given one within a second"
+    if row["lim"] is None or row["used"] < row["lim"]:
+        message = (
+            f"{key} waits for a slot of the workspace in the lane {lane}; one is free, and is given within a second."
+        )
+        return Blocker("slot", key, row["queued_at"], message, "Only time.", data)
+    slots = f"{row['used']} of {row['lim']} are in use"
     message = f"{key} waits for a slot of the workspace in the lane {lane}; {slots}."
     how = f"Other steps of the workspace have to end, or an admin raises the limit: PATCH /api/v1/lanes/{lane}"
     return Blocker("slot", key, row["queued_at"], message, how, data)
@@ -174,8 +209,12 @@ def _unknown(row: db.Row, run: Run) -> Blocker:
 
 
 def _unfunded(row: db.Row, run: Run) -> Blocker:
-    how = f'POST /api/v1/runs/{run.pk}/resume {{"limits": …}}, or raise the budget that is named.'
-    message = f"{row['key']} waits for a budget: {row['error_message'] or 'it is used up'}"[:400]
+    how = (
+        f'POST /api/v1/runs/{run.pk}/resume {{"limits": …}}, or raise the budget that is named;'
+        f" what there is now is in GET /api/v1/runs/{run.pk}/budget."
+    )
+    message = f"{row['key']} waits for a budget since {_moment(row['told_at'])}: "
+    message += str(row["error_message"] or "it was used up")[:400]
     data = {"code": row["error_code"], "budgets": row["budgets"] or []}
     return Blocker("budget", row["key"], row["told_at"], message, how, data)
 

@@ -47,7 +47,7 @@ def resume(run: Run, *, limits: Any = None, user: User | None = None) -> Run:
 
     Args:
         limits: ``{steps, tokens, cost_usd, time_s, parallel}``, new values for those that the run has: raised, or
-            lowered to no less than is spent and reserved.
+            lowered to no less than is spent and reserved; ``parallel`` for any run.
 
     Raises:
         InvalidInput: ``errors`` lists what is wrong with the limits, also that the run has no limit of this kind, or

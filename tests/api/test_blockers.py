@@ -6,7 +6,8 @@ import pytest
 
 from agentsys.infrastructure import registry
 from agentsys.runs import control, services
-from agentsys.runs.store import moves
+from agentsys.runs.models import Run
+from agentsys.runs.store import moves, sweeps
 from agentsys.runs.store.claims import claim, open_gate
 from tests.support.approvals import ask, wire
 from tests.support.rows import sql
@@ -76,6 +77,60 @@ def test_a_step_without_a_slot_tells_whose_slots_are_in_use(submit: Any, why: An
     assert (found["kind"], found["data"]) == ("slot", {"lane": "compute", "limit": 1, "used": 1})
     assert found["since"] is not None
     assert why(first)[0]["kind"] == "queue"
+
+
+def test_a_slot_that_is_free_is_not_said_to_be_in_use(submit: Any, why: Any) -> None:
+    submit([echo("a")])
+    sql("UPDATE runs_laneslot SET lim = 1")
+    run = submit([echo("a")])
+    sql("UPDATE runs_laneslot SET lim = 2")
+    (found,) = why(run)
+    assert (found["kind"], found["data"]["used"], found["unblock"]) == ("slot", 1, "Only time.")
+    assert "one is free" in found["message"]
+
+
+def test_a_worker_that_is_silent_is_said_to_be(submit: Any, why: Any) -> None:
+    run = submit([echo("a")])
+    claim("compute", owner="compute@here")
+    sql("UPDATE runs_step SET lease_expires_at = clock_timestamp() + interval '5 seconds'")
+    (found,) = why(run)
+    assert found["kind"] == "running"
+    assert "compute@here, which has been silent since" in found["message"]
+    assert "others take it over" in found["unblock"]
+
+
+@pytest.fixture
+def family(submit: Any, worker: Any, agent: Any) -> tuple[Run, Run]:
+    """A parent that waits for its child, which waits for an hour."""
+    plan = {"steps": [{"key": "w", "kind": "wait", "arguments": {"seconds": 3600}}]}
+    step = {"key": "d", "kind": "delegate", "arguments": {"agent": agent.slug, "plan": plan}}
+    parent = submit([step], limits={"time_s": 1000})
+    worker.work()
+    return parent, Run.objects.get(parent_run=parent)
+
+
+def test_a_child_that_is_paused_with_its_parent_points_to_it(family: Any, why: Any) -> None:
+    parent, child = family
+    control.pause(parent)
+    paused = why(child)[0]
+    assert (paused["kind"], paused["data"]["parent_run"]) == ("paused", str(parent.pk))
+    assert paused["message"] == f"The run is paused because its parent run {parent.pk} is."
+    assert paused["unblock"] == f"POST /api/v1/runs/{parent.pk}/resume"
+
+
+def test_a_child_whose_parent_has_no_time_left_points_to_it(family: Any, why: Any) -> None:
+    parent, child = family
+    sql(
+        "UPDATE runs_run SET started_at = started_at - interval '1 hour', time_up_at = time_up_at - interval '1 hour'"
+        " WHERE id = %s",
+        parent.pk,
+    )
+    for _ in range(2):
+        sweeps.mind_budgets()
+    assert why(parent)[0]["message"] == "The run has used up its time."
+    held = why(child)[0]
+    assert (held["kind"], held["data"].get("parent_run")) == ("budget", str(parent.pk))
+    assert f"/runs/{parent.pk}/resume" in held["unblock"]
 
 
 def test_a_paused_run_tells_by_whom(submit: Any, why: Any, make_user: Any) -> None:

@@ -15,14 +15,28 @@ def offered(page):
 
 def test_each_state_has_its_buttons(staff, submit, worker):
     run, operator = submit([echo("a")]), staff(Role.OPERATOR)
-    assert offered(operator.page(run_url(run))) == ["pause", "cancel"]
+    assert offered(operator.page(run_url(run))) == ["pause", "cancel", "limits"]
 
     operator.post(run_url(run, "pause"))
-    assert offered(operator.page(run_url(run))) == ["resume", "cancel"]
+    assert offered(operator.page(run_url(run))) == ["resume", "cancel", "limits"]
     operator.post(run_url(run, "resume"))
 
     worker.finish(run)
     assert offered(operator.page(run_url(run))) == []
+
+
+def test_a_run_is_given_a_cap_while_it_moves_and_none_when_it_has_ended(staff, submit, worker):
+    run, operator = submit([echo("a"), echo("b"), echo("c")]), staff(Role.OPERATOR)
+
+    operator.post(run_url(run, "limits"), parallel="1")
+
+    run.refresh_from_db()
+    assert (run.limits, run.steps.filter(held="parallel").count()) == ({"parallel": 1}, 2)
+    worker.finish(run)
+    for answer in (operator.get(run_url(run, "limits")), operator.post(run_url(run, "limits"), parallel="2")):
+        assert (answer.status_code, answer.headers["Location"]) == (302, run_url(run))
+    run.refresh_from_db()
+    assert run.limits == {"parallel": 1}
 
 
 def test_an_operator_pauses_and_resumes(staff, submit, worker):

@@ -470,11 +470,26 @@ def test_a_submission_may_narrow_its_agents_cap_and_not_widen_it(agent, submit):
         services.cancel(run)
 
 
-def test_a_run_that_has_none_is_given_none(submit):
+def test_a_run_that_has_none_is_given_one_live(submit, worker):
+    run = submit(fan(6))
+    complete.complete(take()[0], Result(1), claim_next=False)
+    running = take(3)
+
+    control.resume(run, limits=capped(2))
+
+    assert (under_way(run), len(held(run))) == (3, 3)
+    assert Run.objects.get(pk=run.pk).limits == capped(2)
+    for left, one in zip((2, 2, 2), running, strict=True):
+        complete.complete(one, Result(1), claim_next=False)
+        assert under_way(run) == left
+    assert worker.finish(run).status == "succeeded"
+
+
+def test_other_limits_that_a_run_has_not_are_refused(submit):
     run = submit([echo()])
-    with pytest.raises(InvalidInput, match=r"no limit of parallel"):
-        control.resume(run, limits=capped())
-    services.cancel(run)
+    with pytest.raises(InvalidInput, match=r"no limit of steps"):
+        control.resume(run, limits=capped() | {"steps": 5})
+    assert Run.objects.get(pk=run.pk).limits == {}
 
 
 def test_events_tell_of_a_new_cap(submit):

@@ -103,7 +103,7 @@ RAISE = Act(
     explained="What is spent stays spent, so no limit can be lower than that. What waits for a budget goes on where"
     " there is room again.",
     done="The run has its new limits.",
-    fits=lambda run: bool(run.limits) and run.status not in (*RUN_FINAL, RunStatus.CANCELLING),
+    fits=lambda run: run.status not in (*RUN_FINAL, RunStatus.CANCELLING),
     do=lambda run, user, _: control.resume(run, user=user),
 )
 LIMITS = "limits"
@@ -150,6 +150,9 @@ class ControlledAdmin(ReadOnlyAdmin):
         """GET asks for new limits, POST sets them through the service."""
         run = self.run_or_404(request, run_id)
         user = access.require(request, "runs.resume", run.workspace_id)
+        if not RAISE.fits(run):
+            messages.error(request, f"The run is {run.status}; its limits stay as they are.")
+            return redirect(links.to_run(run.pk))
         form = LimitsForm(run, request.POST if request.method == "POST" else None)
         if request.method != "POST" or not form.is_valid():
             question = {**self._question(request, run, RAISE), "form": form}

@@ -1,6 +1,7 @@
 -- name: open_steps
 -- The steps of a run that have not ended, those that could move first, with what each of them waits for.
-SELECT s.key, s.kind, s.tool, s.status, s.reason, s.held, s.lane, s.available_at, s.claimed_at, s.lease_owner, s.attempt,
+SELECT s.key, s.kind, s.tool, s.status, s.reason, s.held, s.lane, s.available_at, s.claimed_at, s.lease_owner, s.lease_expires_at, s.attempt,
+       clock_timestamp() AS now,
        s.ready_at, s.error ->> 'code' AS error_code, s.error ->> 'message' AS error_message,
        s.error -> 'data' -> 'budgets' AS budgets,
        to_timestamp((s.fair_key + %(priority)s * 30000000) / 1e6) AS queued_at,

@@ -19,6 +19,7 @@ from ..states import RUN_FINAL, RunStatus, StepStatus
 from . import acting, replan
 from .change import Change, locked
 from .create import NewSteps
+from .holding import PARALLEL
 from .reservations import KINDS, amount_of
 from .sql import SQL
 
@@ -68,11 +69,11 @@ def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) 
 def _set_limits(change: Change, limits: Mapping[str, float], by: str | None) -> None:
     run = change.run
     for name in limits:
-        if name not in run["limits"]:
+        if name not in run["limits"] and name != PARALLEL:  # of that nothing has been counted from the start
             raise _refused(name, "not_limited", f"The run has no limit of {name}.")
     if "time_s" in limits and (run["held_at"] is not None or limits["time_s"] != run["limits"]["time_s"]):
         _set_time(change, limits["time_s"])
-    new = {name: value for name, value in limits.items() if value != run["limits"][name]}
+    new = {name: value for name, value in limits.items() if value != run["limits"].get(name)}
     for name, kind in KINDS.items():  # in the order of their locks
         if name in new:
             row = db.row(SQL["set_run_limit"], run_id=run["id"], kind=kind, lim=amount_of(name, new[name]))
