@@ -112,9 +112,19 @@ LIMITS = (
     ),
     Mutant(
         "a completion claims no more children than it gives places",
-        ((COMPLETE, "\n       AND (kin.parallel IS NULL OR kin.of_run <= (SELECT count(*) FROM done WHERE done.run_id = kin.run_id))", ""),),
+        ((COMPLETE, "       AND (kin.parallel IS NULL OR kin.of_run <= (", "       AND (true OR kin.of_run <= ("),),
         (f"{_PARALLEL}::test_children_of_a_step_take_its_place_and_the_others_that_are_free", _PARALLEL),
         ci=True,
+    ),
+    Mutant(
+        "over a lowered cap no place is handed on",
+        ((COMPLETE, " AND NOT run.over_cap))", "))"),),
+        (f"{_PARALLEL}::test_under_a_lowered_cap_no_chain_hands_its_place_on_until_it_is_kept", _PARALLEL),
+    ),
+    Mutant(
+        "a cap that is lowered takes back what is admitted at that moment",
+        ((CONTROL, "), fit AS MATERIALIZED (", "), fit AS NOT MATERIALIZED ("),),
+        (f"{_PARALLEL}::test_a_cap_that_is_lowered_takes_back_what_is_admitted_at_that_moment", _PARALLEL),
     ),
     Mutant(
         "children beyond the cap are held",

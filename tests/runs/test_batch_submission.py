@@ -2,7 +2,7 @@
 
 import pytest
 
-from agentsys.agents.models import Agent
+from agentsys.agents.models import Agent, AgentVersion
 from agentsys.core.errors import IdempotencyKeyReused, InvalidInput
 from agentsys.runs import batch, dispatch, files, services, verify
 from agentsys.runs.models import Run, Step
@@ -62,7 +62,7 @@ def test_a_batch_costs_two_queries_and_one_ring(agent, monkeypatch):
 
 def test_runs_of_several_agents_plans_and_goals_go_together(agent):
     other = Agent.objects.create(workspace=agent.workspace, slug="other", name="Other")
-    other.current_version = agent.current_version
+    other.current_version = AgentVersion.objects.create(workspace=agent.workspace, agent=other, number=1)
     other.save()
     given = [
         Submission(agent="other", goal="g"),
