@@ -459,6 +459,23 @@ def test_a_retry_after_planning_that_came_to_nothing_goes_on_with_the_plan_there
     assert set(statuses(again)) == {"a", "b", "c"}
 
 
+def test_a_retry_names_again_what_was_skipped_while_a_plan_was_awaited(submit, worker):
+    """Else what needs it would wait for ever for a step that is not there."""
+    steps = [{"key": "bad", "tool": "test.fail", "on_error": "continue"}, echo("b", "bad"), echo("c", "b")]
+    run = submit([*steps[:2], steps[2] | {"if_failed": "null"}], goal="do", answer={"c": "${c}"})
+    held = claim("compute", owner="w")
+    control.message(run, "Otherwise, please.", replan=True)
+    moves.fail(held, moves.Fault(ToolFailed("no"), "tool"))
+    assert statuses(run)["b.v0"] == "skipped"
+    services.cancel(run)
+
+    again, _ = control.retry(run)
+
+    assert statuses(again) == {"bad": "ready", "b": "blocked", "c": "blocked"}
+    assert worker.finish(again).result == {"c": [None]}, again.error
+    assert statuses(again) == {"bad": "failed", "b": "skipped", "c": "succeeded"}
+
+
 # --- With the planner that comes along ----------------------------------------------------
 def test_the_built_in_planner_takes_the_message_for_the_rest_of_the_goal(submit, worker):
     run = submit(goal='Count the words in "one two three", wait 100 seconds, then compute 2 + 3')

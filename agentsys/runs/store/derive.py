@@ -71,7 +71,21 @@ def origin_steps(run_id: UUID) -> list[db.Row]:
     steps = db.rows(SQL["origin_steps"], run_id=run_id)
     if not steps:
         raise InvalidTransition("The run's steps are no longer kept; submit its goal or plan again.")
-    return steps
+    return _named_again(steps)
+
+
+def _named_again(steps: list[db.Row]) -> list[db.Row]:
+    """What was skipped while it waited for another plan gave up its name for that (``skip_children``); where none of
+    that name came, those that need it still mean it."""
+    taken = {step["key"] for step in steps}
+    found: list[db.Row] = []
+    for step in reversed(steps):  # of several, the last plan's
+        name, dot, version = step["key"].rpartition(".v")
+        if step["status"] == StepStatus.SKIPPED and dot and version.isdecimal() and name not in taken:
+            taken.add(name)
+            step = step | {"key": name}
+        found.append(step)
+    return found[::-1]
 
 
 def anew(steps: NewSteps, files_of: UUID | None = None) -> Derived:
