@@ -4,6 +4,10 @@ Raise the most precise class; its message tells the reader what to do next.
 """
 
 from agentsys.core.error_base import AgentSysError
+from agentsys.core.model_errors import ModelFailed as ModelFailed
+from agentsys.core.model_errors import ModelPaused as ModelPaused
+from agentsys.core.model_errors import ModelRateLimited as ModelRateLimited
+from agentsys.core.model_errors import ModelUnavailable as ModelUnavailable
 from agentsys.core.tool_errors import NotConfigured as NotConfigured
 from agentsys.core.tool_errors import RecipientDenied as RecipientDenied
 from agentsys.core.tool_errors import SandboxUnavailable as SandboxUnavailable
@@ -272,30 +276,6 @@ class AddressDenied(AgentSysError):
 
 
 # --- Models ---------------------------------------------------------------------------
-class ModelFailed(AgentSysError):
-    """The model answered with an error."""
-
-    code, http_status = "model_failed", 502
-
-
-class ModelUnavailable(AgentSysError):
-    """The model could not be reached or is overloaded; trying again may help."""
-
-    code, http_status, retryable = "model_unavailable", 503, True
-
-
-class ModelRateLimited(ModelUnavailable):
-    """The model's provider asks to wait; the wait uses up no try."""
-
-    code, http_status, uses_attempt = "model_rate_limited", 429, False
-
-
-class ModelPaused(ModelUnavailable):
-    """The model has failed again and again; nobody asks it for a while, which uses up no try."""
-
-    code, uses_attempt = "model_paused", False
-
-
 class GoalNotPlannable(AgentSysError):
     """The goal could not be planned with the tools at hand."""
 

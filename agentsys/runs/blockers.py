@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
 
 from agentsys.core import db
 
@@ -90,7 +89,7 @@ def _paused(run: Run) -> Blocker:
 
 
 def _out_of_time(run: Run) -> Blocker:
-    own = run.parent_step is None or (run.time_up_at is not None and run.time_up_at <= timezone.now())
+    own = run.parent_step is None or db.rows(SQL["time_up"], run_id=run.pk) != []
     whose = str(run.pk if own else run.parent_run_id)
     message = "The run has used up its time." if own else f"The time of its parent run {whose} is used up."
     how = f'POST /api/v1/runs/{whose}/resume {{"limits": {{"time_s": …}}}}'

@@ -25,3 +25,7 @@ SELECT s.key, s.kind, s.tool, s.status, s.reason, s.held, s.lane, s.available_at
 -- Since when a run is paused, and by whom.
 SELECT at, data ->> 'by' AS by FROM runs_event
  WHERE run_id = %(run_id)s AND type = 'run.paused' ORDER BY seq DESC LIMIT 1;
+
+-- name: time_up
+-- A row where the run's own time is used up (a child may be held by its parent's).
+SELECT true AS up FROM runs_run WHERE id = %(run_id)s AND time_up_at <= clock_timestamp();

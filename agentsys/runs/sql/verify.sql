@@ -98,8 +98,7 @@ UNION ALL
 SELECT r.id::text FROM runs_run r
   JOIN LATERAL (SELECT count(*) AS used, count(*) FILTER (WHERE s.status <> 'running') AS waiting FROM runs_step s
                  WHERE s.run_id = r.id AND (s.status IN ('ready', 'running') OR (s.status = 'queued' AND s.held = ''))) n ON true
- WHERE r.status IN ('queued', 'running', 'waiting') AND r.held_at IS NULL  -- of the others nothing starts
-   AND n.used > (r.limits -> 'parallel')::int AND (n.waiting > 0 OR NOT r.over_cap);
+ WHERE r.finished_at IS NULL AND n.used > (r.limits -> 'parallel')::int AND (n.waiting > 0 OR NOT r.over_cap);
 
 -- name: I8
 -- a finished run has no open step, and a run's counters are true

@@ -89,8 +89,8 @@ class Holding:
 
     def fit(self) -> None:
         """Places for those that wait for one, or fewer where the run's cap was lowered; before budgets and slots."""
-        if self.held != PARALLEL:
-            return
+        if self.unpaused != PARALLEL:
+            return  # in a run that is held nothing waits for a place, but what runs may be more than a new cap
         run = self.run
         fitted = db.rows(
             SQL["fit_parallel"], run_id=run["id"], parallel=run["limits"][PARALLEL], priority=run["priority"]
