@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 from agentsys.core.errors import ToolFailed
 
 MAX_VALUE_CHARS = 8_000
-MAX_RETRY_AFTER_S = 86_400.0
+#: Whoever asks for a longer pause gets this one: a week.
+MAX_RETRY_AFTER_S = 604_800.0
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 #: Printable, in ASCII or Latin-1; no CR, LF or NUL, which would write headers of their own.
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")

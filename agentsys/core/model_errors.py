@@ -15,6 +15,12 @@ class ModelUnavailable(AgentSysError):
     code, http_status, retryable = "model_unavailable", 503, True
 
 
+class ModelOverloaded(ModelUnavailable):
+    """The model has too much to do; the wait uses up no try."""
+
+    code, uses_attempt = "model_overloaded", False
+
+
 class ModelRateLimited(ModelUnavailable):
     """The model's provider asks to wait; the wait uses up no try."""
 
@@ -25,3 +31,27 @@ class ModelPaused(ModelUnavailable):
     """The model has failed again and again; nobody asks it for a while, which uses up no try."""
 
     code, uses_attempt = "model_paused", False
+
+
+class ModelNotFound(ModelFailed):
+    """The provider knows no model of this name, or not at this address."""
+
+    code = "model_not_found"
+
+
+class ContextOverflow(ModelFailed):
+    """The request is longer than the model can read."""
+
+    code = "context_overflow"
+
+
+class ModelRefused(ModelFailed):
+    """The model, or the provider's filter, declined to answer; asking the same again gives the same."""
+
+    code = "model_refused"
+
+
+class AnswerCut(ModelFailed):
+    """The model wrote as much as it was allowed to and was not done."""
+
+    code = "answer_cut"

@@ -17,28 +17,20 @@ from openai import AsyncOpenAI
 from pydantic_ai import direct, exceptions, messages
 from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.ollama import OllamaModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.models.openai import OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.ollama import OllamaProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
-from agentsys.llm import wire
+from agentsys.core.errors import ModelFailed
+from agentsys.llm import provider_errors, wire
 from agentsys.llm.pieces import Pieces
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
+from agentsys.llm.whole import WholeChat, WholeOllama
 
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
-#: Failures after which the same request may succeed later.
-PASSING = (
-    exceptions.ModelRateLimitError,
-    exceptions.ModelUnavailableError,
-    exceptions.ModelServerError,
-    exceptions.ModelConnectionError,
-    exceptions.ModelRequestTimeout,
-)
 
 
 async def ask(
@@ -54,11 +46,11 @@ async def ask(
     """
     try:
         response = await _request(_model(prefix, name), request, timeout_s, told)
-    except PASSING as error:
-        raise _unavailable(prefix, name, error) from error
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
-        raise _failed(prefix, name, error) from error
-    return ModelResponse(wire.output_of(request, response), _usage(prefix, name, response), f"{prefix}:{name}")
+        raise provider_errors.of(prefix, name, error) from error
+    usage = _usage(prefix, name, response)
+    provider_errors.check_is_whole(f"{prefix}:{name}", response, usage)
+    return ModelResponse(wire.output_of(request, response), usage, f"{prefix}:{name}")
 
 
 async def _request(
@@ -137,9 +129,9 @@ def _cached_model(prefix: str, name: str, url: str | None, key: str, _pid: int) 
         return AnthropicModel(name, provider=AnthropicProvider(anthropic_client=claude))
     client = AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
     if prefix == "ollama":
-        return OllamaModel(name, provider=OllamaProvider(openai_client=client))
+        return WholeOllama(name, provider=OllamaProvider(openai_client=client))
     provider = OpenAIProvider(openai_client=client)
-    return (OpenAIChatModel if prefix == "openai-chat" else OpenAIResponsesModel)(name, provider=provider)
+    return (WholeChat if prefix == "openai-chat" else OpenAIResponsesModel)(name, provider=provider)
 
 
 def _usage(prefix: str, name: str, response: messages.ModelResponse) -> Usage:
@@ -150,48 +142,3 @@ def _usage(prefix: str, name: str, response: messages.ModelResponse) -> Usage:
         whole, each = price(prefix, name, tokens.input_tokens, tokens.output_tokens)
         cost = whole + each * tokens.output_tokens
     return Usage(tokens.input_tokens, tokens.output_tokens, cost, model_calls=1)
-
-
-def _unavailable(prefix: str, name: str, error: exceptions.ModelAPIError) -> ModelUnavailable:
-    limited = isinstance(error, exceptions.ModelRateLimitError)
-    return (ModelRateLimited if limited else ModelUnavailable)(
-        f"{prefix}:{name} could not answer now: {_reason(error)}.",
-        model=f"{prefix}:{name}",
-        retry_after_s=error.retry_after,
-        cost=_may_have_cost(error),
-    )
-
-
-def _failed(prefix: str, name: str, error: exceptions.AgentRunError) -> ModelFailed:
-    return ModelFailed(
-        f"{prefix}:{name} refused the request: {_reason(error)}. {_advice(prefix, error)}",
-        model=f"{prefix}:{name}",
-        cost=_may_have_cost(error),
-    )
-
-
-def _may_have_cost(error: exceptions.AgentRunError) -> bool:
-    """Nothing was written for a request that never left, or that the provider answered with an error."""
-    if isinstance(error, exceptions.ModelConnectionError):
-        return error.phase not in ("pool", "connect")
-    return getattr(error, "status_code", None) is None
-
-
-def _advice(prefix: str, error: exceptions.AgentRunError) -> str:
-    account = prefix.partition("-")[0].upper()
-    if isinstance(error, exceptions.ModelQuotaExceededError):
-        return f"The account of {account}_API_KEY has no quota left."
-    if isinstance(error, exceptions.ModelAuthenticationError):
-        return f"Check {account}_API_KEY."
-    if isinstance(error, exceptions.ModelNotFoundError):
-        return f"Check the model's name and {account}_BASE_URL."
-    return "The same request will fail again."
-
-
-def _reason(error: exceptions.AgentRunError) -> str:
-    """Short and without the provider's whole body, which may repeat the prompt."""
-    status = getattr(error, "status_code", None)
-    body = getattr(error, "body", None)
-    detail = body.get("message") if isinstance(body, dict) else None
-    text = f"HTTP {status}" if status else type(error).__name__
-    return f"{text}: {detail[:300]}" if isinstance(detail, str) else text

@@ -5,7 +5,7 @@ Plain data: no provider's types, nothing of Django.  Everything in ``context``, 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -97,6 +97,14 @@ class Usage:
             self.cost_usd + other.cost_usd,
             self.model_calls + other.model_calls,
         )
+
+    def as_data(self) -> dict[str, Any]:
+        """For an error's data; :meth:`of_data` reads it back."""
+        return {**asdict(self), "cost_usd": str(self.cost_usd)}
+
+    @classmethod
+    def of_data(cls, data: Mapping[str, Any]) -> "Usage":
+        return cls(**{**data, "cost_usd": Decimal(data["cost_usd"])})
 
 
 @dataclass(frozen=True, slots=True)

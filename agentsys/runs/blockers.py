@@ -167,12 +167,12 @@ def _sleeping(row: db.Row, run: Run) -> Blocker:
     if run.started_at is None and run.start_at is not None:
         return Blocker("start_at", key, run.created_at, f"The run starts at {_moment(until)}.", "Only time.", data)
     data |= {"code": row["error_code"], "attempt": row["attempt"]}
-    limited = str(row["error_code"]).endswith("_rate_limited")
+    limited = str(row["error_code"]).endswith(("_rate_limited", "_overloaded"))
     if row["error_code"] == "model_paused":
         how = "The model has to answer again: one call asks it from time to time. Or fork with another model."
         message = f"{key} is tried again at {_moment(until)}; {row['error_message']}"[:400]
         return Blocker("breaker", key, row["told_at"], message, how, data)
-    why = "the other side asked to wait" if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
+    why = "the other side has too much to do" if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
     message = f"{key} is tried again at {_moment(until)}; {why}"[:400]
     return Blocker("rate_limit" if limited else "retry", key, row["told_at"], message, "Only time.", data)
 

@@ -6,18 +6,29 @@ transaction that moves the step on, see ``store.reservations``.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import zip_longest
 
 from django.conf import settings
 
 from agentsys.core import db
-from agentsys.core.errors import AgentSysError, ModelFailed, ModelRateLimited, ModelUnavailable
+from agentsys.core.errors import (
+    AgentSysError,
+    ContextOverflow,
+    ModelFailed,
+    ModelNotFound,
+    ModelRateLimited,
+    ModelUnavailable,
+)
 from agentsys.llm import client
+from agentsys.llm.compaction import compacted
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 
 from .leases import Held
-from .store import breakers, reservations, switches
+from .store import breakers, notices, reservations
 from .store.reservations import Spending
+
+#: What another model may do better.
+ELSEWHERE = (ModelUnavailable, ModelNotFound, ContextOverflow)
 
 
 class Meter:
@@ -43,19 +54,35 @@ class Meter:
         Raises:
             BudgetExhausted: there is no room for the call; it was not made.
             LeaseLost, DatabaseUnavailable: nor was it.
-            ModelUnavailable, ModelFailed, GoalNotPlannable: see there; of the last model that was asked.
+            ModelUnavailable, ModelFailed, GoalNotPlannable: see there; of several models, the one that may answer
+                soonest.
         """
-        heard = _Heard(told)
+        heard, refused = _Heard(told), list[AgentSysError]()
         models = [model, *(other for other in self._fallbacks if other != model)]
-        for one, other in pairwise(models):
+        for one, other in zip_longest(models, models[1:]):
             try:
-                return self._ask(one, request, timeout_s, heard.hear)
-            except ModelUnavailable as error:
-                if heard.anything:  # whoever follows the run has read the beginning of this answer
-                    raise
+                return self._ask_what_fits(one, request, timeout_s, heard.hear)
+            except ELSEWHERE as error:
+                refused.append(error)
+                if other is None or heard.anything:  # whoever follows the run has read the beginning of this answer
+                    raise min(refused, key=_hopeless) from None
                 with db.lent():
-                    switches.tell(self._claim, one, other, error)
-        return self._ask(models[-1], request, timeout_s, heard.hear)
+                    notices.switched(self._claim, one, other, error)
+        raise AssertionError("there is a first model")
+
+    def _ask_what_fits(
+        self, model: str, request: ModelRequest, timeout_s: float, told: client.Told | None
+    ) -> ModelResponse:
+        """What is too long for the model is made shorter once."""
+        try:
+            return self._ask(model, request, timeout_s, told)
+        except ContextOverflow as error:
+            shorter = compacted(request)
+            if shorter == request:
+                raise
+            with db.lent():
+                notices.compacted(self._claim, model, error)
+        return self._ask(model, shorter, timeout_s, told)
 
     def _ask(self, model: str, request: ModelRequest, timeout_s: float, told: client.Told | None) -> ModelResponse:
         if model == client.OFFLINE:
@@ -69,13 +96,22 @@ class Meter:
             capped = replace(request, max_output_tokens=most)
             response = client.complete(model, capped, timeout_s=timeout_s, told=told)
         except (ModelUnavailable, ModelFailed) as error:
-            spending.unsure = spending.reserved and error.data.get("cost") is not False
+            self._charge(error)
             self._judge(model, error, suspect)
             raise
         if suspect:
             with db.lent():
                 breakers.succeeded(model)
         return self._answered(response)
+
+    def _charge(self, error: AgentSysError) -> None:
+        """An answer that is none may have cost what one costs."""
+        spending = self._spending
+        if told := error.data.get("usage"):
+            spending.present = Usage.of_data(told)
+            spending.reported += spending.present
+        known = bool(told) or error.data.get("cost") is False
+        spending.unsure = spending.reserved and not known
 
     def _judge(self, model: str, error: AgentSysError, suspect: bool) -> None:
         """A model that is away has failed; one that refuses, or wants us to wait, is there."""
@@ -113,3 +149,8 @@ class _Heard:
         self.anything = True
         if self._told:
             self._told(text)
+
+
+def _hopeless(error: AgentSysError) -> tuple[bool, bool, float]:
+    """The least of several is the one after which it is best to try again."""
+    return not error.retryable, error.uses_attempt, error.data.get("retry_after_s") or 0.0

@@ -402,7 +402,7 @@ def test_a_broken_server_is_unavailable_to_a_get_but_a_failure_to_a_post(web, st
     [
         ("7", 7.0),
         ("0", 0.0),
-        ("999999999999", 86_400.0),
+        ("999999999999", 604_800.0),
         ("", None),
         ("soon", None),
         ("-1", None),

@@ -1,9 +1,20 @@
 """Models that cannot answer: others are asked in their place, and one that fails again and again is left alone."""
 
+from decimal import Decimal
+
 import pytest
+from django.utils import timezone
 
 from agentsys.agents.models import AgentVersion
-from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
+from agentsys.core.errors import (
+    AnswerCut,
+    ContextOverflow,
+    ModelFailed,
+    ModelNotFound,
+    ModelOverloaded,
+    ModelRateLimited,
+    ModelUnavailable,
+)
 from agentsys.llm.types import ModelResponse, Usage
 from agentsys.runs import blockers
 from agentsys.runs.models import Breaker, Run
@@ -72,6 +83,63 @@ def test_when_all_are_away_the_step_is_tried_again_with_the_first(submit, worker
     run = worker.finish(submit([SAY], answer="${say}"))
     assert run.result == "said by first"
     assert models["asked"] == [FIRST, SECOND, THIRD, FIRST]
+
+
+def test_what_is_too_long_is_asked_once_more_with_less_then_of_another_model(submit, worker, models):
+    models[FIRST] = [ContextOverflow("Too long.", cost=False)] * 2
+    run = worker.finish(submit([SAY | {"objective": "Say something. " * 1_000}], answer="${say}"))
+
+    assert (run.result, models["asked"]) == ("said by second", [FIRST, FIRST, SECOND])
+    (told,) = run.events.filter(type="model.compacted")
+    assert (told.data["model"], told.data["error"]["code"]) == (FIRST, "context_overflow")
+    assert switched(run) == [(FIRST, SECOND, "context_overflow")]
+    assert run.steps.get().failures == 0
+
+
+def test_what_cannot_be_made_shorter_is_not_asked_again(submit, worker, agent, models):
+    alone(models, agent)
+    models[FIRST] = [ContextOverflow("Too long.", cost=False)]
+    run = worker.finish(submit([SAY]))
+    assert (run.status, run.error["code"], models["asked"]) == ("failed", "context_overflow", [FIRST])
+    assert not run.events.filter(type="model.compacted").exists()
+
+
+def test_of_several_that_fail_the_one_decides_that_may_answer_soonest(submit, worker, models):
+    models[FIRST] = [ModelRateLimited("Wait.", retry_after_s=3600)]
+    models[SECOND] = [ModelOverloaded("Much to do.", retry_after_s=60)]
+    models[THIRD] = [ModelNotFound("Who?")]
+    run = submit([SAY | {"max_attempts": 1}], answer="${say}")
+    worker.drain("model")
+    step = run.steps.get()
+    assert (step.status, step.error["code"], step.failures) == ("sleeping", "model_overloaded", 0)
+    assert 30 < (step.available_at - timezone.now()).total_seconds() <= 60
+    found = blockers.of(Run.objects.get(pk=run.pk), live_lanes=["model"]).found[0]
+    assert found.kind == "rate_limit"
+
+    wake_now(run)
+    assert worker.finish(run).result == "said by first"
+
+
+def test_a_wait_without_a_time_gets_longer_from_one_to_the_next(submit, worker, agent, models, settings):
+    alone(models, agent)
+    settings.RETRY_BASE_S, settings.RETRY_CAP_S = 10, 1_000
+    models[FIRST] = [ModelOverloaded("Much to do.")] * 4
+    run, waits = submit([SAY]), []
+    for _ in range(4):
+        worker.work(sleepers=True)
+        waits.append((run.steps.get().available_at - timezone.now()).total_seconds())
+        wake_now(run)
+    assert waits[3] > 39 > 11 > waits[0]
+
+
+def test_what_an_answer_that_is_none_has_used_is_charged(submit, worker, agent, models):
+    alone(models, agent)
+    used = Usage(300, 200, Decimal("0.5"), 1)
+    models[FIRST] = [AnswerCut("Cut.", usage=used.as_data())]
+    run = worker.finish(submit([SAY], limits={"tokens": 50_000, "cost_usd": 5}))
+    assert (run.status, run.error["code"]) == ("failed", "answer_cut")
+    spent = {budget.kind: budget.spent for budget in run.budgets.all()}
+    assert (spent["tokens"], spent["cost_micros"]) == (500, 500_000)
 
 
 def test_a_model_that_refuses_is_not_replaced(submit, worker, models):

@@ -10,6 +10,7 @@ from django.conf import settings
 
 from agentsys.core import backoff, db
 from agentsys.core.errors import AgentSysError, BudgetExhausted, LeaseLost, LoopDetected, OutcomeUnknown
+from agentsys.core.http_headers import MAX_RETRY_AFTER_S
 from agentsys.runs.told import told
 
 from .. import dispatch
@@ -22,9 +23,6 @@ from .payloads import Owner
 from .reservations import Spending
 from .sql import SQL
 from .unknown import MAX_FREE_ATTEMPTS
-
-#: Whoever asks for a longer pause gets this one.
-MAX_RETRY_AFTER_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def _may_try_again(claim: Claim, error: AgentSysError) -> bool:
 
 
 def _retry(change: Change, claim: Claim, error: AgentSysError) -> None:
-    delay_s = pause_s(claim.failures + 1, error)
+    delay_s = pause_s(claim.failures + 1 if error.uses_attempt else claim.attempt, error)
     # A timer that has run out stays so: only its record has failed.
     reason = "timer" if claim.reason == "timer" else "retry"
     leave(
