@@ -45,6 +45,11 @@ _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})"
 #: A heartbeat interval that is a greater share of the lease would lose it to a single late one.
 MOST_OF_LEASE = 0.4
 
+_SUCH_AS = {
+    "mcp_commands": '{"time": ["mcp-server-time", "*"]}',
+    "model_limits": '{"openai": {"requests": 500, "tokens": 200000}}',
+}
+
 
 class Environment(BaseModel):
     """Every setting that an operator can change, with its default and its bounds."""
@@ -109,6 +114,7 @@ class Environment(BaseModel):
     approval_expires_s: Annotated[float, Field(gt=0, le=31_536_000)] = 604_800.0
     step_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 60.0
     model_max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 8192
+    model_limits: dict[names.Account, dict[Literal["requests", "tokens"], Annotated[int, Field(ge=1, le=10**12)]]] = {}
     model_timeout_s: Annotated[float, Field(gt=0, le=86400)] = 120.0
     max_output_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
@@ -121,16 +127,15 @@ class Environment(BaseModel):
             return value
         return tuple(part.strip() for part in value.split(",") if part.strip())
 
-    @field_validator("mcp_commands", mode="before")
+    @field_validator("mcp_commands", "model_limits", mode="before")
     @classmethod
-    def _command_lines(cls, value: Any) -> Any:
-        """JSON of names and command lines: {"time": ["/opt/mcp/bin/mcp-server-time", "*"]}."""
+    def _json(cls, value: Any, given: ValidationInfo) -> Any:
         if not isinstance(value, str):
             return value
         try:
             return json.loads(value or "{}")
         except ValueError:
-            raise ValueError('not JSON of names and lists, such as {"time": ["mcp-server-time", "*"]}') from None
+            raise ValueError(f"not JSON such as {_SUCH_AS[given.field_name or '']}") from None
 
     @field_validator("mcp_commands")
     @classmethod

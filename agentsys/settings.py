@@ -253,6 +253,7 @@ RUNS_PER_MINUTE = ENV.runs_per_minute
 MAX_BODY_BYTES = ENV.max_body_bytes
 MODEL_MAX_TOKENS = ENV.model_max_tokens  # of one answer, where a budget limits what it may cost
 MODEL_TIMEOUT_S = ENV.model_timeout_s
+MODEL_LIMITS = ENV.model_limits  # requests and tokens a minute of each provider's key, for all workers together
 
 # --- Engine limits: everything has a limit ----------------------------------------------
 LEASE_S = ENV.lease_s

@@ -171,3 +171,21 @@ def test_mail_and_search_as_they_are_meant(read: Any) -> None:
         }
     )
     assert given.mail_allow == ("ada@example.com", "@example.org")
+
+
+def test_limits_of_models_are_by_account_and_what_cannot_be_meant_is_refused(read: Any) -> None:
+    given = '{"openai": {"requests": 500, "tokens": 200000}, "anthropic": {"requests": 50}}'
+    assert read({"AGENTSYS_MODEL_LIMITS": given}).model_limits == {
+        "openai": {"requests": 500, "tokens": 200_000},
+        "anthropic": {"requests": 50},
+    }
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["500", "{", "[]", '{"openai-chat": {"requests": 1}}', '{"openai": 5}', '{"openai": {"calls": 1}}']
+    + [f'{{"openai": {{"tokens": {value}}}}}' for value in ("0", "-1", "1.5", '"many"', "null", "1e40")],
+)
+def test_limits_of_models_that_cannot_be_meant_fail_the_start(read: Any, given: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="AGENTSYS_MODEL_LIMITS"):
+        read({"AGENTSYS_MODEL_LIMITS": given})

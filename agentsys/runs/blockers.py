@@ -172,7 +172,7 @@ def _sleeping(row: db.Row, run: Run) -> Blocker:
         how = "The model has to answer again: one call asks it from time to time. Or fork with another model."
         message = f"{key} is tried again at {_moment(until)}; {row['error_message']}"[:400]
         return Blocker("breaker", key, row["told_at"], message, how, data)
-    why = "the other side has too much to do" if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
+    why = str(row["error_message"]) if limited else f"attempt {row['attempt']} failed: {row['error_message']}"
     message = f"{key} is tried again at {_moment(until)}; {why}"[:400]
     return Blocker("rate_limit" if limited else "retry", key, row["told_at"], message, "Only time.", data)
 

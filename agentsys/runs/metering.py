@@ -24,7 +24,7 @@ from agentsys.llm.compaction import compacted
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 
 from .leases import Held
-from .store import breakers, notices, reservations
+from .store import breakers, notices, rates, reservations
 from .store.reservations import Spending
 
 #: What another model may do better.
@@ -86,23 +86,38 @@ class Meter:
 
     def _ask(self, model: str, request: ModelRequest, timeout_s: float, told: client.Told | None) -> ModelResponse:
         if model == client.OFFLINE:
-            return self._answered(client.complete(model, request, timeout_s=timeout_s, told=told))
+            response = client.complete(model, request, timeout_s=timeout_s, told=told)
+            self._answered(response)
+            return response
         with db.lent():
             suspect = breakers.admit(model, timeout_s=timeout_s)
-        spending = self._spending
-        most = self._reserve(model, request)
-        spending.present, spending.unsure = Usage(), spending.reserved
+            most, call = self._make_room(model, request)
         try:
             capped = replace(request, max_output_tokens=most)
             response = client.complete(model, capped, timeout_s=timeout_s, told=told)
         except (ModelUnavailable, ModelFailed) as error:
             self._charge(error)
-            self._judge(model, error, suspect)
-            raise
-        if suspect:
             with db.lent():
-                breakers.succeeded(model)
-        return self._answered(response)
+                self._judge(model, error, suspect)
+                rates.settle(call, self._used())
+            raise
+        self._answered(response)
+        if suspect or call is not None:
+            with db.lent():
+                rates.settle(call, self._used())
+                if suspect:
+                    breakers.succeeded(model)
+        return response
+
+    def _make_room(self, model: str, request: ModelRequest) -> tuple[int | None, int | None]:
+        """In every budget, and in the minute of the model's account."""
+        spending = self._spending
+        estimate = client.estimate(model, request, max_output_tokens=settings.MODEL_MAX_TOKENS)
+        most = reservations.reserve(self._claim, estimate, spending)
+        spending.present, spending.unsure = Usage(), False
+        call = rates.admit(self._claim, model, estimate)
+        spending.unsure = spending.reserved
+        return most, call
 
     def _charge(self, error: AgentSysError) -> None:
         """An answer that is none may have cost what one costs."""
@@ -115,24 +130,22 @@ class Meter:
 
     def _judge(self, model: str, error: AgentSysError, suspect: bool) -> None:
         """A model that is away has failed; one that refuses, or wants us to wait, is there."""
-        with db.lent():
-            if isinstance(error, ModelUnavailable) and not isinstance(error, ModelRateLimited):
-                breakers.failed(model, error)
-            elif suspect:
-                breakers.succeeded(model)
+        if isinstance(error, ModelUnavailable) and not isinstance(error, ModelRateLimited):
+            breakers.failed(model, error)
+        elif suspect:
+            breakers.succeeded(model)
 
-    def _reserve(self, model: str, request: ModelRequest) -> int | None:
-        estimate = client.estimate(model, request, max_output_tokens=settings.MODEL_MAX_TOKENS)
-        with db.lent():
-            return reservations.reserve(self._claim, estimate, self._spending)
+    def _used(self) -> int | None:
+        """Tokens of the present call; None: nobody knows."""
+        present = self._spending.present
+        return None if self._spending.unsure else present.input_tokens + present.output_tokens
 
-    def _answered(self, response: ModelResponse) -> ModelResponse:
+    def _answered(self, response: ModelResponse) -> None:
         spending, usage = self._spending, response.usage
         spending.reported += usage
         spending.present = usage
         # A provider that says nothing of what it used is believed to have used what it could.
         spending.unsure = spending.reserved and not usage.input_tokens + usage.output_tokens
-        return response
 
 
 class _Heard:

@@ -1,6 +1,6 @@
 """The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
 
-from .limits import Approval, Breaker, Budget, LaneSlot, Reservation, SubmissionQuota
+from .limits import Approval, Breaker, Budget, LaneSlot, ModelCall, Reservation, SubmissionQuota
 from .message import RunMessage
 from .retention import Pruned, Retention
 from .run import Payload, PayloadUse, Run, RunFile
@@ -13,6 +13,7 @@ __all__ = [
     "Budget",
     "Event",
     "LaneSlot",
+    "ModelCall",
     "Payload",
     "PayloadUse",
     "Pruned",

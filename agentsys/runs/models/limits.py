@@ -146,6 +146,22 @@ class Breaker(models.Model):
         return self.model
 
 
+class ModelCall(models.Model):
+    """A call of a provider's account in the last minute, or one that has its place in a minute to come (``step_id``).
+
+    ``tokens`` are what it may use, and once it has been answered, what it has used.
+    """
+
+    account = models.CharField(max_length=100)
+    at = models.DateTimeField()
+    tokens = models.BigIntegerField()
+    step_id = models.BigIntegerField(null=True)
+
+    class Meta:
+        db_table = "runs_modelcall"
+        indexes = [models.Index(fields=["account", "at"], name="modelcall_at")]
+
+
 class SubmissionQuota(models.Model):
     """How many runs a workspace may still submit: ``left_over`` at the time ``at``, more with every second since."""
 

@@ -24,3 +24,11 @@ ON CONFLICT (model) DO UPDATE
 -- name: breaker_closed
 -- It has answered.
 DELETE FROM runs_breaker WHERE model = %(model)s;
+
+-- name: model_room
+-- Let one call through within what an account may have a minute, or say when it may come; see migration 0024.
+SELECT id, wait_s FROM runs_model_room(%(account)s, %(requests)s::bigint, %(tokens)s::bigint, %(wanted)s::bigint, %(step_id)s::bigint);
+
+-- name: model_used
+-- What a call that was let through has used, of what it might have.
+UPDATE runs_modelcall SET tokens = %(tokens)s WHERE id = %(id)s;
