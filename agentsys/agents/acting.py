@@ -103,7 +103,7 @@ def _request(task: Task) -> ModelRequest:
         system=prompts.system("act", task.instructions),
         prompt=prompts.sections(
             objective=task.objective, input=task.input, files=list(task.files), outputs=dict(task.outputs),
-            messages=list(task.messages), earlier=earlier,
+            messages=list(task.messages), earlier="\n".join(earlier),
         ),
         tools=tuple(tool_of(spec) for spec in task.tools.values()) if task.may_call else (),
         output_schema=task.output_schema,

@@ -1,6 +1,7 @@
 """How the runs of an agent version plan anew and act.
 
-``{replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns}``.
+``{replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns, cache_s}``: the last is how old an answer of a
+model to the very same question may be to be taken again, in seconds.
 
 Each is optional: the installation's setting, or none for the first, stands in for what is left out.
 """
@@ -17,6 +18,7 @@ TERMS: dict[str, tuple[int, int]] = {
     "max_fan_out": (1, 1_000),
     "max_repeats": (1, 1_000),
     "max_turns": (1, 200),
+    "cache_s": (0, 31_536_000),
 }
 
 

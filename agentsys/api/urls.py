@@ -16,6 +16,7 @@ from agentsys.api.events import Events
 from agentsys.api.lanes import Lanes
 from agentsys.api.mcp import McpServers, McpTools
 from agentsys.api.messages import Messages
+from agentsys.api.model_calls import ModelCalls
 from agentsys.api.parsing import StrictJSONParser, SubmissionFormParser
 from agentsys.api.runs import Runs
 from agentsys.api.schema import Docs, Schema
@@ -70,6 +71,8 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("runs/<run_id:run_id>/steps/<step_key:key>", Steps.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/steps/<step_key:key>/resolve", Runs.as_view({"post": "resolve"})),
     ("runs/<run_id:run_id>/events", Events.as_view({"get": "list"})),
+    ("runs/<run_id:run_id>/model-calls", ModelCalls.as_view({"get": "list"})),
+    ("runs/<run_id:run_id>/model-calls/<int:number>", ModelCalls.as_view({"get": "retrieve"})),
     ("runs/<run_id:run_id>/files", Files.as_view({"get": "list"})),
     ("runs/<run_id:run_id>/files/<file_name:name>", Files.as_view({"get": "retrieve"})),
     ("approvals", Approvals.as_view({"get": "list"})),

@@ -19,16 +19,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {
             "title": "Work",
             "separator": True,
-            "items": [
-                _item("Runs", "play_circle", links.listed("runs_run")),
-                _item("Approvals", "approval", links.to_inbox()),
-                _item("Steps", "account_tree", links.listed("runs_step")),
-                _item("Attempts", "replay", links.listed("runs_attempt")),
-                _item("Events", "list_alt", links.listed("runs_event")),
-                _item("Files", "draft", links.listed("runs_runfile")),
-                _item("Agents", "smart_toy", links.listed("agents_agent")),
-                _item("MCP servers", "extension", links.listed("tools_mcpserver")),
-            ],
+            "items": _work(),
         },
         {
             "title": "Operations",
@@ -52,6 +43,20 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
                 _item("Users", "person", links.listed("accounts_user"), "is_superuser"),
             ],
         },
+    ]
+
+
+def _work() -> list[dict[str, Any]]:
+    return [
+        _item("Runs", "play_circle", links.listed("runs_run")),
+        _item("Approvals", "approval", links.to_inbox()),
+        _item("Steps", "account_tree", links.listed("runs_step")),
+        _item("Attempts", "replay", links.listed("runs_attempt")),
+        _item("Model calls", "forum", links.listed("runs_modelcall")),
+        _item("Events", "list_alt", links.listed("runs_event")),
+        _item("Files", "draft", links.listed("runs_runfile")),
+        _item("Agents", "smart_toy", links.listed("agents_agent")),
+        _item("MCP servers", "extension", links.listed("tools_mcpserver")),
     ]
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 from anthropic import AsyncAnthropic
@@ -30,6 +31,8 @@ from agentsys.llm.pieces import Pieces
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 from agentsys.llm.whole import WholeChat, WholeOllama
 
+#: The prices that are known here, with the version that has them.
+_PRICES = f"genai-prices {version('genai-prices')}"
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
 
 
@@ -48,9 +51,9 @@ async def ask(
         response = await _request(_model(prefix, name), request, timeout_s, told)
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
         raise provider_errors.of(prefix, name, error) from error
-    usage = _usage(prefix, name, response)
+    usage, priced_by = _usage(prefix, name, response)
     provider_errors.check_is_whole(f"{prefix}:{name}", response, usage)
-    return ModelResponse(wire.output_of(request, response), usage, f"{prefix}:{name}")
+    return ModelResponse(wire.output_of(request, response), usage, f"{prefix}:{name}", priced_by)
 
 
 async def _request(
@@ -134,11 +137,13 @@ def _cached_model(prefix: str, name: str, url: str | None, key: str, _pid: int) 
     return (WholeChat if prefix == "openai-chat" else OpenAIResponsesModel)(name, provider=provider)
 
 
-def _usage(prefix: str, name: str, response: messages.ModelResponse) -> Usage:
-    tokens = response.usage
+def _usage(prefix: str, name: str, response: messages.ModelResponse) -> tuple[Usage, str]:
+    """What it used, and where the price comes from."""
+    tokens, priced_by = response.usage, _PRICES
     try:
         cost = response.cost().total_price
     except (LookupError, ValueError, AssertionError):  # a gateway has its own name for it: as it was reserved for
         whole, each = price(prefix, name, tokens.input_tokens, tokens.output_tokens)
         cost = whole + each * tokens.output_tokens
-    return Usage(tokens.input_tokens, tokens.output_tokens, cost, model_calls=1)
+        priced_by = _PRICES if cost else ""
+    return Usage(tokens.input_tokens, tokens.output_tokens, cost, model_calls=1), priced_by

@@ -113,8 +113,10 @@ class ModelResponse:
 
     ``output`` by purpose: ``plan`` a plan (CONTRACT.md's grammar), ``act`` either
     ``{"calls": [{"tool": name, "arguments": {…}}, …], "text": …}`` or ``{"result": …}``, ``answer`` any JSON.
+    ``priced_by`` is where its cost comes from; empty: nobody knows what it costs.
     """
 
     output: Any
     usage: Usage
     model: str
+    priced_by: str = ""

@@ -27,7 +27,7 @@ from .delegation import Delegated
 from .leases import Held
 from .metering import Meter
 from .models import Run
-from .pinned import allowed_tools, fallbacks_of, max_fan_out, max_steps, model_of
+from .pinned import allowed_tools, cache_s, fallbacks_of, max_fan_out, max_steps, model_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
 from .store import messages, payloads
@@ -168,7 +168,7 @@ def plan(held: Held) -> Outcome:
         max_fan_out=max_fan_out(version),
         timeout_s=settings.MODEL_TIMEOUT_S,
         progress=so_far,
-        ask=Meter(held, fallbacks_of(run)).ask,
+        ask=_meter(held, run).ask,
     )
     if so_far is not None:
         with db.lent():
@@ -184,7 +184,7 @@ def answering(held: Held) -> Outcome:
     objective = rendered(claim.run_id, claim.objective) or run.goal
     told = messages.read(claim)
     db.release()
-    meter = Meter(held, fallbacks_of(run))
+    meter = _meter(held, run)
     output, usage = answer.make_answer(
         objective,
         model=model_of(run),
@@ -206,7 +206,7 @@ def act(held: Held) -> Outcome:
     run = Run.objects.select_related("agent_version").get(pk=claim.run_id)
     task = acted.task(claim, run, _arguments(claim))
     db.release()
-    meter = Meter(held, fallbacks_of(run))
+    meter = _meter(held, run)
     decided, usage = acting.decide(
         task,
         model=model_of(run),
@@ -218,6 +218,10 @@ def act(held: Held) -> Outcome:
         return Acting(Result(None, usage), decided, task.tools, task.history.turns + 1)
     result = Result(clean(decided.output, max_bytes=settings.MAX_OUTPUT_BYTES), usage)
     return Paid(result) if meter.holds else result
+
+
+def _meter(held: Held, run: Run) -> Meter:
+    return Meter(held, fallbacks_of(run), cache_s=cache_s(run.agent_version))
 
 
 def _shown(claim: Claim) -> Callable[[str], None]:

@@ -5,27 +5,22 @@ transaction that moves the step on, see ``store.reservations``.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import zip_longest
-
-from django.conf import settings
 
 from agentsys.core import db
 from agentsys.core.errors import (
     AgentSysError,
     ContextOverflow,
-    ModelFailed,
     ModelNotFound,
-    ModelRateLimited,
     ModelUnavailable,
 )
 from agentsys.llm import client
 from agentsys.llm.compaction import compacted
-from agentsys.llm.types import ModelRequest, ModelResponse, Usage
+from agentsys.llm.types import ModelRequest, ModelResponse
 
+from .calling import Calls
 from .leases import Held
-from .store import breakers, notices, rates, reservations
-from .store.reservations import Spending
+from .store import notices
 
 #: What another model may do better.
 ELSEWHERE = (ModelUnavailable, ModelNotFound, ContextOverflow)
@@ -34,22 +29,25 @@ ELSEWHERE = (ModelUnavailable, ModelNotFound, ContextOverflow)
 class Meter:
     """The model calls of one attempt.  Made before the first of them; ``held.spending`` is what they have used.
 
-    ``fallbacks`` are the models that are asked, in this order, when the first cannot answer and has not begun to.
+    ``fallbacks`` are the models that are asked, in this order, when the first cannot answer and has not begun to;
+    answers younger than ``cache_s`` to the very same are taken again.
     """
 
-    def __init__(self, held: Held, fallbacks: Sequence[str] = ()) -> None:
+    def __init__(self, held: Held, fallbacks: Sequence[str] = (), *, cache_s: float = 0.0) -> None:
         self._claim, self._fallbacks = held.claim, fallbacks
-        self._spending = held.spending = Spending()
+        self._calls = Calls(held, cache_s)
 
     @property
     def holds(self) -> bool:
         """Whether something is to be settled."""
-        return self._spending.reserved
+        return self._calls.spending.reserved
 
     def ask(
         self, model: str, request: ModelRequest, *, timeout_s: float, told: client.Told | None = None
     ) -> ModelResponse:
-        """As ``llm.client.complete``, within every budget.  Costs two round trips more, and none for the offline model.
+        """As ``llm.client.complete``, within every budget.
+
+        Costs four round trips more, and none for the offline model.
 
         Raises:
             BudgetExhausted: there is no room for the call; it was not made.
@@ -75,77 +73,14 @@ class Meter:
     ) -> ModelResponse:
         """What is too long for the model is made shorter once."""
         try:
-            return self._ask(model, request, timeout_s, told)
+            return self._calls.make(model, request, timeout_s, told)
         except ContextOverflow as error:
             shorter = compacted(request)
             if shorter == request:
                 raise
             with db.lent():
                 notices.compacted(self._claim, model, error)
-        return self._ask(model, shorter, timeout_s, told)
-
-    def _ask(self, model: str, request: ModelRequest, timeout_s: float, told: client.Told | None) -> ModelResponse:
-        if model == client.OFFLINE:
-            response = client.complete(model, request, timeout_s=timeout_s, told=told)
-            self._answered(response)
-            return response
-        with db.lent():
-            suspect = breakers.admit(model, timeout_s=timeout_s)
-            most, call = self._make_room(model, request)
-        try:
-            capped = replace(request, max_output_tokens=most)
-            response = client.complete(model, capped, timeout_s=timeout_s, told=told)
-        except (ModelUnavailable, ModelFailed) as error:
-            self._charge(error)
-            with db.lent():
-                self._judge(model, error, suspect)
-                rates.settle(call, self._used())
-            raise
-        self._answered(response)
-        if suspect or call is not None:
-            with db.lent():
-                rates.settle(call, self._used())
-                if suspect:
-                    breakers.succeeded(model)
-        return response
-
-    def _make_room(self, model: str, request: ModelRequest) -> tuple[int | None, int | None]:
-        """In every budget, and in the minute of the model's account."""
-        spending = self._spending
-        estimate = client.estimate(model, request, max_output_tokens=settings.MODEL_MAX_TOKENS)
-        most = reservations.reserve(self._claim, estimate, spending)
-        spending.present, spending.unsure = Usage(), False
-        call = rates.admit(self._claim, model, estimate)
-        spending.unsure = spending.reserved
-        return most, call
-
-    def _charge(self, error: AgentSysError) -> None:
-        """An answer that is none may have cost what one costs."""
-        spending = self._spending
-        if told := error.data.get("usage"):
-            spending.present = Usage.of_data(told)
-            spending.reported += spending.present
-        known = bool(told) or error.data.get("cost") is False
-        spending.unsure = spending.reserved and not known
-
-    def _judge(self, model: str, error: AgentSysError, suspect: bool) -> None:
-        """A model that is away has failed; one that refuses, or wants us to wait, is there."""
-        if isinstance(error, ModelUnavailable) and not isinstance(error, ModelRateLimited):
-            breakers.failed(model, error)
-        elif suspect:
-            breakers.succeeded(model)
-
-    def _used(self) -> int | None:
-        """Tokens of the present call; None: nobody knows."""
-        present = self._spending.present
-        return None if self._spending.unsure else present.input_tokens + present.output_tokens
-
-    def _answered(self, response: ModelResponse) -> None:
-        spending, usage = self._spending, response.usage
-        spending.reported += usage
-        spending.present = usage
-        # A provider that says nothing of what it used is believed to have used what it could.
-        spending.unsure = spending.reserved and not usage.input_tokens + usage.output_tokens
+        return self._calls.make(model, shorter, timeout_s, told)
 
 
 class _Heard:

@@ -67,6 +67,11 @@ def fallbacks_of(run: Run) -> list[str]:
     return [] if run.model else list(run.agent_version.fallback_models)
 
 
+def cache_s(version: AgentVersion) -> float:
+    """How old an answer to the very same question may be to be taken again, in seconds; 0: none is."""
+    return float(version.planning.get("cache_s", 0))
+
+
 def max_steps(limits: Mapping[str, Any]) -> int:
     """How many steps a plan of this run may have."""
     return int(min(settings.RUN_MAX_STEPS, limits.get("steps", settings.RUN_MAX_STEPS)))

@@ -8,6 +8,7 @@ from django.db import IntegrityError, transaction
 from agentsys.accounts.models import Workspace
 from agentsys.agents.models import Agent, AgentVersion
 from agentsys.runs.store import claims
+from tests.support.priced import MODEL
 from tests.support.rows import photograph, sql, unguarded
 
 ECHO = {"key": "a", "tool": "test.echo"}
@@ -27,10 +28,13 @@ def stranger(db):
     return Workspace.objects.create(slug="theirs", name="Theirs")
 
 
-@pytest.mark.parametrize("table", ["runs_step", "runs_stepedge", "runs_attempt", "runs_event", "runs_runfile"])
-def test_a_row_of_a_run_cannot_belong_to_another_workspace(submit, worker, stranger, table):
-    run = submit([ECHO, ECHO | {"key": "b", "depends_on": ["a"]}], files={"f": b"x"})
-    worker.drain("compute")
+@pytest.mark.parametrize(
+    "table", ["runs_step", "runs_stepedge", "runs_attempt", "runs_event", "runs_runfile", "runs_modelcall"]
+)
+def test_a_row_of_a_run_cannot_belong_to_another_workspace(submit, worker, priced, stranger, table):
+    say = {"key": "say", "kind": "answer", "objective": "Say something."}
+    run = submit([ECHO, ECHO | {"key": "b", "depends_on": ["a"]}, say], files={"f": b"x"}, model=MODEL)
+    worker.drain("compute"), worker.drain("model")
     with unguarded():
         rule = rule_against(f"UPDATE {table} SET workspace_id = %s WHERE run_id = %s", stranger.pk, run.pk)
     assert rule == f"{table}_of_run"

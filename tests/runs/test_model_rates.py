@@ -9,7 +9,7 @@ from agentsys.agents.models import AgentVersion
 from agentsys.core.errors import ModelRateLimited
 from agentsys.llm.types import CallEstimate
 from agentsys.runs import blockers
-from agentsys.runs.models import ModelCall, Run
+from agentsys.runs.models import ModelRate, Run
 from agentsys.runs.store import rates
 from tests.support.priced import MODEL
 from tests.support.rows import sql, wake_now
@@ -29,7 +29,7 @@ def admit(step, tokens=100):
 
 def passes(seconds):
     """Time goes by."""
-    sql("UPDATE runs_modelcall SET at = at - make_interval(secs => %s)", seconds)
+    sql("UPDATE runs_modelrate SET at = at - make_interval(secs => %s)", seconds)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -132,14 +132,14 @@ def test_a_step_over_the_limit_waits_without_a_worker_and_uses_up_no_try(submit,
     passes(61)
     wake_now(runs[2])
     assert worker.finish(runs[2]).status == "succeeded"
-    assert ModelCall.objects.count() == 1
+    assert ModelRate.objects.count() == 1
 
 
 def test_what_a_call_has_used_is_what_counts_afterwards(submit, worker, priced, settings):
     settings.MODEL_LIMITS = {"openai": {"tokens": 20_000}}
     priced.answers("said", tokens=(100, 50))
     worker.finish(submit([SAY], model=MODEL))
-    assert ModelCall.objects.get().tokens == 150
+    assert ModelRate.objects.get().tokens == 150
 
 
 def test_budgets_are_not_charged_for_a_call_that_has_to_wait(submit, worker, priced, settings):
@@ -154,7 +154,7 @@ def test_budgets_are_not_charged_for_a_call_that_has_to_wait(submit, worker, pri
 def test_without_a_limit_nothing_is_written(submit, worker, priced, settings):
     settings.MODEL_LIMITS = {"anthropic": {"requests": 1}}
     worker.finish(submit([SAY], model=MODEL))
-    assert ModelCall.objects.count() == 0
+    assert ModelRate.objects.count() == 0
 
 
 def test_a_model_of_another_account_is_asked_in_its_place(submit, worker, priced, agent, settings):

@@ -17,7 +17,7 @@ from agentsys.core import ids
 from agentsys.core.errors import InvalidInput, NotFound
 from agentsys.infrastructure.sweeper import Sweeper
 from agentsys.runs import budgets, control, forks, retention, services, verify
-from agentsys.runs.models import Attempt, Budget, Event, Payload, Pruned, Retention, Run, RunFile, Step
+from agentsys.runs.models import Attempt, Budget, Event, ModelCall, Payload, Pruned, Retention, Run, RunFile, Step
 from agentsys.runs.store import prune
 from agentsys.runs.store.prune import Terms
 from agentsys.runs.submission import Submission
@@ -162,11 +162,15 @@ def test_without_a_policy_nothing_leaves(ended, settings):
 def test_events_and_attempts_may_leave_before_their_run_and_verify_knows(ended, settings, client):
     settings.KEEP_HISTORY_DAYS = 30.0
     old, young = ended(31), ended(29)
+    for run in (old, young):
+        ModelCall.objects.create(
+            workspace_id=run.workspace_id, run=run, step=run.steps.first(), attempt=1, number=1, parts=[], took_s=1.0
+        )
 
     assert pruned() == {"history": 1}
     assert pruned() == {}
 
-    for model in (Event, Attempt):
+    for model in (Event, Attempt, ModelCall):
         assert set(model.objects.values_list("run_id", flat=True)) == {young.pk}
     assert Step.objects.filter(run=old).get().output == Step.objects.filter(run=young).get().output
     assert not any(finding.violations for finding in verify.check())

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 HOT = frozenset(
     {
         "runs_run", "runs_step", "runs_stepedge", "runs_event", "runs_attempt", "runs_approval", "runs_message",
-        "runs_runfile", "runs_payload", "runs_payloaduse", "runs_pruned", "runs_budget", "runs_reservation",
+        "runs_modelcall", "runs_runfile", "runs_payload", "runs_payloaduse", "runs_pruned", "runs_budget",
+        "runs_reservation",
     }
 )  # fmt: skip
 

@@ -6,7 +6,20 @@ from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, Ou
 
 from agentsys.dashboard import overview
 
-from . import accounts, agents, approvals, budgets, history, installation, lanes, mcp, retention, runs, steps
+from . import (
+    accounts,
+    agents,
+    approvals,
+    budgets,
+    history,
+    installation,
+    lanes,
+    mcp,
+    model_calls,
+    retention,
+    runs,
+    steps,
+)
 
 __all__ = [
     "accounts",
@@ -17,6 +30,7 @@ __all__ = [
     "installation",
     "lanes",
     "mcp",
+    "model_calls",
     "retention",
     "runs",
     "steps",

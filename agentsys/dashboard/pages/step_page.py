@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from agentsys.dashboard import links, text
 from agentsys.runs.models import Run, Step
-from agentsys.runs.states import StepKind, StepStatus
+from agentsys.runs.states import MODEL_KINDS, StepKind, StepStatus
 
 from .run_page import attempts_of, took_s
 
@@ -30,6 +30,7 @@ def context(step: Step) -> dict[str, Any]:
         "documents": [(name, text.pretty(value)) for name, value in _documents(step) if value is not None],
         "attempts": attempts_of([step]),
         "flower": links.to_flower(),
+        "model_calls_url": links.listed("runs_modelcall", run=step.run_id) if step.kind in MODEL_KINDS else "",
     }
 
 

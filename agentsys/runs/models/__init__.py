@@ -1,7 +1,8 @@
 """The tables of the engine.  Reading is the ORM's; every write of state goes through ``runs.store``."""
 
-from .limits import Approval, Breaker, Budget, LaneSlot, ModelCall, Reservation, SubmissionQuota
+from .limits import Approval, Breaker, Budget, LaneSlot, ModelRate, Reservation, SubmissionQuota
 from .message import RunMessage
+from .model_call import ModelCall
 from .retention import Pruned, Retention
 from .run import Payload, PayloadUse, Run, RunFile
 from .step import Attempt, Event, Step, StepEdge
@@ -14,6 +15,7 @@ __all__ = [
     "Event",
     "LaneSlot",
     "ModelCall",
+    "ModelRate",
     "Payload",
     "PayloadUse",
     "Pruned",

@@ -146,7 +146,7 @@ class Breaker(models.Model):
         return self.model
 
 
-class ModelCall(models.Model):
+class ModelRate(models.Model):
     """A call of a provider's account in the last minute, or one that has its place in a minute to come (``step_id``).
 
     ``tokens`` are what it may use, and once it has been answered, what it has used.
@@ -158,8 +158,8 @@ class ModelCall(models.Model):
     step_id = models.BigIntegerField(null=True)
 
     class Meta:
-        db_table = "runs_modelcall"
-        indexes = [models.Index(fields=["account", "at"], name="modelcall_at")]
+        db_table = "runs_modelrate"
+        indexes = [models.Index(fields=["account", "at"], name="modelrate_at")]
 
 
 class SubmissionQuota(models.Model):

@@ -31,4 +31,4 @@ SELECT id, wait_s FROM runs_model_room(%(account)s, %(requests)s::bigint, %(toke
 
 -- name: model_used
 -- What a call that was let through has used, of what it might have.
-UPDATE runs_modelcall SET tokens = %(tokens)s WHERE id = %(id)s;
+UPDATE runs_modelrate SET tokens = %(tokens)s WHERE id = %(id)s;

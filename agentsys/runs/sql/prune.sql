@@ -41,7 +41,7 @@ SELECT (SELECT count(*) FROM due) AS taken, (SELECT count(*) FROM looked) AS loo
        (SELECT id FROM due ORDER BY id DESC LIMIT 1) AS last_taken, (SELECT id FROM looked ORDER BY id DESC LIMIT 1) AS last_looked;
 
 -- name: prune_history
--- Events and attempts of runs that ended so long ago, where these leave before their runs.
+-- Events, attempts and calls of models of runs that ended so long ago, where these leave before their runs.
 WITH looked AS MATERIALIZED (
     SELECT r.id, r.workspace_id, r.finished_at, r.event_seq
       FROM runs_run r
@@ -64,6 +64,8 @@ WITH looked AS MATERIALIZED (
     DELETE FROM runs_event WHERE %(really)s AND run_id = ANY (ARRAY(SELECT id FROM due))
 ), attempt AS (
     DELETE FROM runs_attempt WHERE %(really)s AND run_id = ANY (ARRAY(SELECT id FROM due))
+), asked AS (
+    DELETE FROM runs_modelcall WHERE %(really)s AND run_id = ANY (ARRAY(SELECT id FROM due))
 ), said AS (
     INSERT INTO runs_pruned (run_id, workspace_id, finished_at, history_at)
     SELECT id, workspace_id, finished_at, clock_timestamp() FROM due WHERE %(really)s

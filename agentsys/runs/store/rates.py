@@ -4,12 +4,10 @@ Within any minute no more calls are let through than ``settings.MODEL_LIMITS`` s
 until it is answered, then as what it has used.  Without a limit nothing is written and nothing asked.
 """
 
-from contextlib import suppress
-
 from django.conf import settings
 
 from agentsys.core import db
-from agentsys.core.errors import DatabaseUnavailable, ModelRateLimited
+from agentsys.core.errors import ModelRateLimited
 from agentsys.llm import names
 from agentsys.llm.types import CallEstimate
 
@@ -48,5 +46,4 @@ def admit(claim: Claim, model: str, estimate: CallEstimate) -> int | None:
 def settle(call: int | None, tokens: int | None) -> None:
     """The call of this number has used so many tokens; of one of which nobody knows, it stays what it might have."""
     if call is not None and tokens is not None:
-        with suppress(DatabaseUnavailable):  # it counts for more than it was; the answer must not be lost for that
-            db.retrying(lambda: db.rows(SQL["model_used"], id=call, tokens=tokens))
+        db.retrying(lambda: db.rows(SQL["model_used"], id=call, tokens=tokens))

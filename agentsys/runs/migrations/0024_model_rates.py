@@ -20,28 +20,28 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('runs_model_room ' || which, 0));
     moment := clock_timestamp();
-    DELETE FROM runs_modelcall c WHERE c.account = which
+    DELETE FROM runs_modelrate c WHERE c.account = which
        AND (c.at <= moment - interval '60 s' OR (c.step_id IS NOT NULL AND c.at < moment));
-    SELECT c.at - interval '5 s' INTO ready FROM runs_modelcall c WHERE c.account = which AND c.step_id = step;
+    SELECT c.at - interval '5 s' INTO ready FROM runs_modelrate c WHERE c.account = which AND c.step_id = step;
     IF ready > moment THEN
         wait_s := extract(epoch FROM ready - moment);
         RETURN;
     END IF;
-    DELETE FROM runs_modelcall c WHERE c.account = which AND c.step_id = step;
+    DELETE FROM runs_modelrate c WHERE c.account = which AND c.step_id = step;
     IF ready IS NULL AND NOT (
         SELECT count(*) < most_of_them AND coalesce(sum(c.tokens), 0) <= most_in_all - need
-          FROM runs_modelcall c WHERE c.account = which AND c.at < moment + interval '65 s'
+          FROM runs_modelrate c WHERE c.account = which AND c.at < moment + interval '65 s'
     ) THEN
         SELECT max(later.at) + interval '60 s' INTO ready FROM (
             SELECT c.at, count(*) OVER back AS requests, sum(c.tokens) OVER back AS tokens
-              FROM runs_modelcall c WHERE c.account = which WINDOW back AS (ORDER BY c.at DESC, c.id DESC)
+              FROM runs_modelrate c WHERE c.account = which WINDOW back AS (ORDER BY c.at DESC, c.id DESC)
         ) later WHERE later.requests >= most_of_them OR later.tokens > most_in_all - need;
     END IF;
     IF ready > moment THEN
-        INSERT INTO runs_modelcall (account, at, tokens, step_id) VALUES (which, ready + interval '5 s', need, step);
+        INSERT INTO runs_modelrate (account, at, tokens, step_id) VALUES (which, ready + interval '5 s', need, step);
         wait_s := extract(epoch FROM ready - moment);
     ELSE
-        INSERT INTO runs_modelcall AS c (account, at, tokens) VALUES (which, moment, need) RETURNING c.id INTO id;
+        INSERT INTO runs_modelrate AS c (account, at, tokens) VALUES (which, moment, need) RETURNING c.id INTO id;
         wait_s := 0;
     END IF;
 END $$;
@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
     dependencies = [("runs", "0023_before_index")]
     operations = [
         migrations.CreateModel(
-            name="ModelCall",
+            name="ModelRate",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("account", models.CharField(max_length=100)),
@@ -61,8 +61,8 @@ class Migration(migrations.Migration):
                 ("step_id", models.BigIntegerField(null=True)),
             ],
             options={
-                "db_table": "runs_modelcall",
-                "indexes": [models.Index(fields=["account", "at"], name="modelcall_at")],
+                "db_table": "runs_modelrate",
+                "indexes": [models.Index(fields=["account", "at"], name="modelrate_at")],
             },
         ),
         migrations.RunSQL([ROOM], ["DROP FUNCTION runs_model_room"]),
