@@ -18,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from dotenv.parser import parse_stream
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from agentsys.core.crypto import as_key
 from agentsys.core.errors import ModelFailed
 from agentsys.core.mailboxes import MAILBOX
 from agentsys.llm import names
@@ -40,7 +41,7 @@ PREFIX = "AGENTSYS_"
 #: Read by the Makefile or a tool and not by the settings; not a typing mistake.
 FOREIGN = {"AGENTSYS_ENV_FILE"}
 #: Checked, and may hold a password.
-SECRETS = {"smtp_url"}
+SECRETS = {"smtp_url", "vault_keys"}
 _HOST_AND_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@\[\]]+):([0-9]{1,5})")
 #: A heartbeat interval that is a greater share of the lease would lose it to a single late one.
 MOST_OF_LEASE = 0.4
@@ -51,16 +52,21 @@ _SUCH_AS = {
 }
 
 
+#: In no repr; and :func:`read` repeats none that is wrong.
+Secret = Annotated[str, Field(repr=False)]
+
+
 class Environment(BaseModel):
     """Every setting that an operator can change, with its default and its bounds."""
 
     model_config = ConfigDict(populate_by_name=True, extra="forbid", frozen=True)
 
-    database_url: str = ""
-    redis_url: str = ""
-    secret_key: str = ""
-    jwt_secret_key: str = ""
-    default_admin_password: str = ""
+    database_url: Secret = ""
+    redis_url: Secret = ""
+    secret_key: Secret = ""
+    jwt_secret_key: Secret = ""
+    default_admin_password: Secret = ""
+    vault_keys: Annotated[tuple[str, ...], Field(repr=False)] = ()
     db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
 
     data_dir: Path = Path(".agentsys")
@@ -73,14 +79,14 @@ class Environment(BaseModel):
     flower_port: Annotated[int, Field(ge=0, le=65535)] = 5555
     flower_url: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    metrics_token: str = ""
+    metrics_token: Secret = ""
 
     model: str = "offline"
-    openai_api_key: str = ""
+    openai_api_key: Secret = ""
     openai_base_url: str = ""
-    anthropic_api_key: str = ""
+    anthropic_api_key: Secret = ""
     anthropic_base_url: str = ""
-    ollama_api_key: str = ""
+    ollama_api_key: Secret = ""
     ollama_base_url: str = ""
     tool_modules: tuple[str, ...] = ()
     http_allow: tuple[str, ...] = ()
@@ -120,7 +126,14 @@ class Environment(BaseModel):
     max_body_bytes: Annotated[int, Field(ge=1024)] = 10_000_000
     runs_per_minute: Annotated[int, Field(ge=0, le=10_000_000)] = 0
 
-    @field_validator("tool_modules", "http_allow", "mail_allow", "allowed_hosts", "csrf_trusted_origins", mode="before")
+    @field_validator("vault_keys")
+    @classmethod
+    def _keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(as_key(key) for key in value)
+
+    @field_validator(
+        "vault_keys", "tool_modules", "http_allow", "mail_allow", "allowed_hosts", "csrf_trusted_origins", mode="before"
+    )
     @classmethod
     def _comma_separated(cls, value: Any) -> Any:
         if not isinstance(value, str):

@@ -10,7 +10,7 @@ from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from agentsys import environment
-from agentsys.core import pool
+from agentsys.core import crypto, pool
 from agentsys.core.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -23,6 +23,10 @@ SECRET_KEY = ENV.secret_key or _SERVICES.get("secret_key", "")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY must be set (or start the embedded services: make up)")
 JWT_SECRET_KEY = ENV.jwt_secret_key or f"jwt:{SECRET_KEY}"
+#: Of the credentials' secrets: the first encrypts, all open.  The one made by `make up` stands in for those that were
+#: not given; the last is for who has neither, and opens what was written before there was another.
+_KEPT_KEYS = [crypto.as_key(_SERVICES["vault_key"])] if "vault_key" in _SERVICES else []
+VAULT_KEYS = [*(ENV.vault_keys or _KEPT_KEYS), crypto.derived_key(SECRET_KEY)]
 DEFAULT_ADMIN_PASSWORD = ENV.default_admin_password
 
 # --- Web ------------------------------------------------------------------------------

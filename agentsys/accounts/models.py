@@ -1,7 +1,10 @@
 """Who there is, and in which workspace they may do what."""
 
+from uuid import uuid4
+
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Now
 
@@ -62,3 +65,31 @@ class RequestKey(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+
+class Credential(models.Model):
+    """A secret by name, and where it may go.  Written by agentsys.accounts.credentials only."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    workspace = models.ForeignKey(Workspace, on_delete=models.CASCADE, related_name="credentials")
+    name = models.CharField(max_length=64)
+    ciphertext = models.BinaryField()  # see core.crypto; bound to the row
+    #: Tools that it may be given to; none: nobody.
+    tools = ArrayField(models.CharField(max_length=100), default=list)
+    #: Slugs of the agents whose runs may use it; none: all of the workspace.
+    agents = ArrayField(models.CharField(max_length=50), default=list, blank=True)
+    #: ``host`` (https) or ``host:port`` that a tool with an address may take it to; none: such a tool may not have it.
+    hosts = ArrayField(models.CharField(max_length=300), default=list, blank=True)
+    #: Another at each change: who waits for a credential waits for another revision than the one that did not do.
+    revision = models.UUIDField(default=uuid4, editable=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    used_at = models.DateTimeField(null=True, editable=False)  # about: told at most once a minute
+    used_by = models.CharField(max_length=100, blank=True, editable=False)  # the tool
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["workspace", "name"], name="credential_name_once")]
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name

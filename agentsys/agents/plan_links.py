@@ -68,10 +68,17 @@ def _linked(draft: Draft, reading: Reading) -> PlanStep:
     named = [key for where, key in draft.explicit if _is_known(where, key, "dependency", draft, reading)]
     for place in draft.found:
         is_step = place.name not in references.RESERVED
+        if place.name == references.CREDENTIAL and not _takes_secrets(place, draft):
+            message = "A credential may only stand in the arguments of a tool; it is filled in when that is called."
+            reading.faults.add(place.where, "credential_misplaced", message)
         if is_step and _is_known(place.where, place.name, "reference", draft, reading):
             named.append(place.name)
         _check_fields(place, reading)
     return replace(draft.step, depends_on=tuple(dict.fromkeys(named))) if named else draft.step
+
+
+def _takes_secrets(place: references.Place, draft: Draft) -> bool:
+    return draft.step.kind == "tool" and place.where.startswith(f"{draft.path}.arguments")
 
 
 def _is_known(where: str, key: str, what: str, draft: Draft, reading: Reading) -> bool:

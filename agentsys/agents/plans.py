@@ -8,8 +8,8 @@ a stable code and what to do.  An optional field that is null counts as absent (
 Codes: too_many_steps, too_many_children, too_large, too_deep, too_many_references, too_many_dependencies,
 too_many_faults, empty_plan, unknown_field, field_not_allowed, missing, type, bad_value, bad_key, reserved_key,
 duplicate_key, unknown_tool, argument_missing, argument_unknown, argument_type,
-argument_value, reference_syntax, unknown_reference, ambiguous_reference, unknown_dependency, self_dependency,
-cycle.
+argument_value, reference_syntax, credential_misplaced, unknown_reference, ambiguous_reference,
+unknown_dependency, self_dependency, cycle.
 """
 
 import re

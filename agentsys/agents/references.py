@@ -10,19 +10,24 @@ value becomes compact JSON.  A missing step or path is null.  A function that ge
 cannot take (``length(@)`` of a null) is *not* a missing path: it raises ``ReferenceFailed``, because
 a null made of a mistake would reach a mail or an order; ``${a.items || `[]` | length(@)}`` says what to
 do instead.
+
+``${credential.name}`` is a secret by its name; it stays as it is written, see sealed.
 """
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple, TypeGuard
 
+from agentsys.agents import sealed
+from agentsys.agents.sealed import CREDENTIAL
 from agentsys.core.errors import PathFailed, PathInvalid, PayloadTooLarge, ReferenceFailed, ReferenceInvalid
 from agentsys.core.path_evaluation import Budget, to_text, weigh
 from agentsys.core.paths import QUOTED, Path, compile_path
 
-RESERVED = ("input", "files", "goal")
+RESERVED = ("input", "files", "goal", CREDENTIAL)
 KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(?![A-Za-z0-9_])")
 #: Nesting of a template, its references' values not included.
 MAX_DEPTH = 64
@@ -50,6 +55,8 @@ class Reference:
         Raises:
             ReferenceFailed: the expression does not fit the value, or takes too much work.
         """
+        if self.name == CREDENTIAL:
+            return self.source
         found = values.get(self.name)
         try:
             return found if self.path is None else self.path.search(found, budget=budget)
@@ -83,12 +90,14 @@ def names(template: Any) -> set[str]:
         ReferenceInvalid: a reference is not well written.
         PayloadTooLarge: the template is nested deeper than ``MAX_DEPTH``.
     """
-    return {
-        piece.name
-        for _, text in _texts(template, "", 0)
-        for piece in _sound_pieces(text)
-        if isinstance(piece, Reference)
-    }
+    pieces = (piece for _, text in _texts(template, "", 0) for piece in _sound_pieces(text))
+    return {piece.name for piece in pieces if isinstance(piece, Reference)}
+
+
+def credentials(template: Any) -> set[str]:
+    """The names of the credentials that a well written template refers to; costs next to nothing without any."""
+    texts = (text for _, text in _texts(template, "", 0) if CREDENTIAL in text)
+    return sealed.marks([piece.source for text in texts for piece in _pieces(text) if _is_credential(piece)])
 
 
 def inspect(template: Any, path: str = "", *, max_work: int = MAX_WORK) -> Found:
@@ -125,7 +134,8 @@ def escape(text: str) -> str:
 def render(template: Any, values: Mapping[str, Any], *, max_bytes: int = MAX_RENDERED_BYTES) -> Any:
     """The template with each reference replaced by its value.
 
-    The result shares its parts with ``template`` and ``values``: do not change it.
+    The result shares its parts with ``template`` and ``values``: do not change it.  With a reference to a credential
+    it is sealed, see :mod:`agentsys.agents.sealed`.
 
     Args:
         template: Any JSON; nested at most ``MAX_DEPTH`` deep.
@@ -137,12 +147,12 @@ def render(template: Any, values: Mapping[str, Any], *, max_bytes: int = MAX_REN
         ReferenceFailed: an expression does not fit its value, or takes too much work.
         PayloadTooLarge: the result is over ``max_bytes`` or the template too deep.
     """
-    return _Renderer(values, max_bytes).value(template, 0)
+    return _Renderer(values, max_bytes, seals=bool(credentials(template))).value(template, 0)
 
 
 class _Renderer:
-    def __init__(self, values: Mapping[str, Any], max_bytes: int) -> None:
-        self._values, self._max_bytes = values, max_bytes
+    def __init__(self, values: Mapping[str, Any], max_bytes: int, *, seals: bool) -> None:
+        self._values, self._max_bytes, self._seals = values, max_bytes, seals
         self._left, self._budget = max_bytes, Budget()
 
     def value(self, template: Any, depth: int) -> Any:
@@ -161,8 +171,16 @@ class _Renderer:
             return self._paid(text)
         pieces = list(_sound_pieces(text))
         if len(pieces) == 1 and isinstance(pieces[0], Reference):
-            return self._paid(pieces[0].value(self._values, self._budget))
-        return "".join(self._as_text(piece) for piece in pieces)
+            value = self._paid(pieces[0].value(self._values, self._budget))
+            return sealed.sealed(value) if self._seals and pieces[0].name != CREDENTIAL else value
+        return self._joined(pieces)
+
+    def _joined(self, pieces: "list[str | Reference]") -> str:
+        """What lies between credentials is sealed whole: a mark could be put together from several values."""
+        if not self._seals:
+            return "".join(map(self._as_text, pieces))
+        runs = ((is_mark, "".join(map(self._as_text, run))) for is_mark, run in groupby(pieces, _is_credential))
+        return "".join(text if is_mark else sealed.sealed(text) for is_mark, text in runs)
 
     def _as_text(self, piece: "str | Reference") -> str:
         value = piece if isinstance(piece, str) else piece.value(self._values, self._budget)
@@ -176,6 +194,10 @@ class _Renderer:
             message = f"With its references filled in this is larger than {self._max_bytes:,} bytes; "
             raise PayloadTooLarge(message + "refer to a part of the output.") from error
         return value
+
+
+def _is_credential(piece: object) -> TypeGuard[Reference]:
+    return isinstance(piece, Reference) and piece.name == CREDENTIAL
 
 
 def _json(value: Any) -> str:
@@ -258,6 +280,9 @@ def _reference(body: str, position: int) -> Reference | ReferenceInvalid:
     if key is None:
         return _fault(position, "must begin with a step's key, as in ${key.path}")
     rest = inner[key.end() :]
+    if key[0] == CREDENTIAL:
+        named = sealed.PATH.fullmatch(rest)
+        return Reference(CREDENTIAL, None, sealed.mark(named[1])) if named else _fault(position, sealed.HINT)
     if not rest:
         return Reference(key[0], None, source)
     if rest.startswith("("):

@@ -12,6 +12,7 @@ from agentsys.api.batches import Batches
 from agentsys.api.blockers import RunBlockers
 from agentsys.api.budgets import Budgets, RunBudget
 from agentsys.api.control import Control
+from agentsys.api.credentials import Credentials
 from agentsys.api.events import Events
 from agentsys.api.lanes import Lanes
 from agentsys.api.mcp import McpServers, McpTools
@@ -99,6 +100,11 @@ _ROUTES: tuple[tuple[str, View], ...] = (
     ("budgets", Budgets.as_view({"get": "list"})),
     ("budgets/workspace", Budgets.as_view({"get": "of_workspace", "patch": "limit_workspace"})),
     ("budgets/agents/<slug:slug>", Budgets.as_view({"get": "of_agent", "patch": "limit_agent"})),
+    ("credentials", Credentials.as_view({"get": "list", "post": "create"})),
+    (
+        "credentials/<str:name>",
+        Credentials.as_view({"get": "retrieve", "put": "update", "delete": "destroy"}),
+    ),
     ("lanes", Lanes.as_view({"get": "list"})),
     ("lanes/<str:lane>", Lanes.as_view({"patch": "partial_update"})),
     ("mcp-servers", McpServers.as_view({"get": "list", "post": "create"})),

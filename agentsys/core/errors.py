@@ -3,6 +3,9 @@
 Raise the most precise class; its message tells the reader what to do next.
 """
 
+from agentsys.core.credential_errors import CredentialExists as CredentialExists
+from agentsys.core.credential_errors import CredentialUnavailable as CredentialUnavailable
+from agentsys.core.credential_errors import SecretUnreadable as SecretUnreadable
 from agentsys.core.error_base import AgentSysError
 from agentsys.core.model_errors import AnswerCut as AnswerCut
 from agentsys.core.model_errors import ContextOverflow as ContextOverflow

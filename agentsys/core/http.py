@@ -19,7 +19,7 @@ from agentsys.core.errors import (
     ToolUnavailable,
 )
 from agentsys.core.http_body import Response, read_body
-from agentsys.core.http_guard import GuardedTransport
+from agentsys.core.http_guard import GuardedTransport, check_url
 from agentsys.core.http_headers import checked_headers, headers_elsewhere, retry_after_s
 
 __all__ = ["MAX_REDIRECTS", "Response", "client", "request", "shared_client"]
@@ -101,6 +101,17 @@ async def request(
     if response.status >= 400 and not allow_errors:
         raise _refused(hop, response)
     return response
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port that a request for this address goes to.
+
+    Raises:
+        AddressDenied: it is no address that may be called.
+        ToolFailed: it is no address.
+    """
+    parsed = _parse(url, None)
+    return (parsed.scheme, *check_url(parsed))
 
 
 def _parse(url: str, query: Mapping[str, str | int | float | bool] | None) -> httpx.URL:

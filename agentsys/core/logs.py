@@ -13,7 +13,8 @@ from typing import Any
 
 import structlog
 
-MASK = "[redacted]"
+from agentsys.core.hidden import MASK, without_secrets
+
 MAX_DEPTH = 6
 #: Libraries that say at INFO what our own lines say already, or that print whole addresses.
 QUIET = (
@@ -122,6 +123,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _mask_text(text: str) -> str:
+    text = without_secrets(text)
     if not _SUSPECT.search(text):
         return text
     for pattern, replacement in _SECRET_VALUES:

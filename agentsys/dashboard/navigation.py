@@ -38,6 +38,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             "items": [
                 _item("Workspaces", "workspaces", links.listed("accounts_workspace")),
                 _item("Budgets", "savings", links.listed("runs_budget")),
+                _item("Credentials", "key", links.listed("accounts_credential"), "reads_credentials"),
                 _item("History kept", "auto_delete", links.listed("runs_retention")),
                 _item("Members", "group", links.listed("accounts_membership"), "reads_members"),
                 _item("Users", "person", links.listed("accounts_user"), "is_superuser"),
@@ -67,6 +68,10 @@ def _item(title: str, icon: str, link: str, permission: str = "") -> dict[str, A
 
 def is_superuser(request: HttpRequest) -> bool:
     return access.crosses_workspaces(request)
+
+
+def reads_credentials(request: HttpRequest) -> bool:
+    return access.may_somewhere(request, "credentials.read")
 
 
 def reads_members(request: HttpRequest) -> bool:

@@ -20,7 +20,7 @@ from agentsys.infrastructure.processes import SetupFailed, reserve_port, wait_un
 from agentsys.infrastructure.supervisor_children import Service, Stack, child_environ
 from agentsys.infrastructure.supervisor_external import check_database, check_redis
 from agentsys.infrastructure.supervisor_family import Family
-from agentsys.infrastructure.supervisor_files import Files, cut_logs, hide_logs
+from agentsys.infrastructure.supervisor_files import Files, cut_logs, hide_logs, keep_secret_key
 from agentsys.infrastructure.supervisor_guard import Guard
 from agentsys.infrastructure.supervisor_keeper import Keeper
 from agentsys.infrastructure.supervisor_wanted import Wanted
@@ -111,7 +111,7 @@ class Supervisor:
         self._tell()
 
     def _hold_lock(self) -> None:
-        self.files.secret("secret_key")  # also makes the folder
+        keep_secret_key(self.wanted.data_dir)  # also makes the folder
         lock = os.open(self.wanted.data_dir / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

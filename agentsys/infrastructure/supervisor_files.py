@@ -66,6 +66,7 @@ class Files:
 def keep_secret_key(data_dir: Path) -> None:
     """Before settings are loaded for a first start: they refuse to start without a SECRET_KEY."""
     Files(data_dir).secret("secret_key")
+    Files(data_dir).secret("vault_key")
 
 
 def hide_logs(folder: Path) -> None:

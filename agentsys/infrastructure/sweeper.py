@@ -40,8 +40,8 @@ class Sweeper:
         """Do what is due.  Never raises: what failed is tried again a second later."""
         jobs: list[Callable[[], object]] = [
             self._wake, self._reap_dead, self._reap_expired, sweeps.end_past_deadline, self._expire_questions,
-            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._mind_budgets, self._admit,
-            self._wheel.turn,
+            self._join_children, sweeps.cancel_orphans, self._follow_parents, self._mind_budgets,
+            self._mind_credentials, self._admit, self._wheel.turn,
         ]  # fmt: skip
         if self._ticks % 30 == 0:
             jobs += [sweeps.repair_stuck, sweeps.recount_slots, sweeps.fold_settled, registry.forget_old]
@@ -85,6 +85,9 @@ class Sweeper:
 
     def _mind_budgets(self) -> None:
         dispatch.wake(sweeps.mind_budgets())
+
+    def _mind_credentials(self) -> None:
+        dispatch.wake(sweeps.release_credentials())
 
     def _reap_dead(self) -> None:
         dispatch.wake(sweeps.reap_dead(procs.is_dead_here, lost=self.lost))

@@ -1,6 +1,6 @@
 """Use cases of approvals and questions: found, and decided once.  REST and the admin call these."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from agentsys.accounts import keys
 from agentsys.accounts.keys import Key
 from agentsys.accounts.models import User
 from agentsys.agents import references
+from agentsys.agents import sealed as sealing
 from agentsys.core import schemas
 from agentsys.core.errors import (
     ApprovalChanged,
@@ -24,11 +25,12 @@ from agentsys.core.sanitize import clean
 from agentsys.tools import registry
 from agentsys.tools.arguments import Fault
 from agentsys.tools.mcp import catalogue
+from agentsys.tools.registry import ToolSpec
 
 from . import asking, dispatch
 from .models import Approval
 from .states import ApprovalKind
-from .store import decisions
+from .store import decisions, payloads
 from .store.decisions import Edit, Person
 
 #: Larger arguments and answers are left out of lists.
@@ -167,12 +169,24 @@ def _edited(approval: Approval, arguments: Any) -> Edit:
         raise _invalid("arguments", "type", "arguments must be an object.")
     wanted = asking.settled(_storable("arguments", arguments, asking.MAX_SHOWN_BYTES))
     spec = catalogue.get(approval.step.tool, approval.workspace_id)
-    if faults := registry.faults(spec, wanted):
+    names = references.credentials(payloads.unpacked(approval.step.arguments, approval.workspace_id))
+    if faults := _faults(spec, wanted, names):
         raise InvalidInput(f"{spec.name} does not take these arguments; see errors.", errors=_argument_faults(faults))
     digest = asking.question(spec.name, wanted).digest
     if digest == approval.digest:
         raise _invalid("arguments", "unchanged", "These are the arguments as they are; approve them instead.")
-    return Edit(wanted, digest, _literal(wanted))
+    return Edit(wanted, digest, _literal(wanted, sealed=bool(names)))
+
+
+def _faults(spec: ToolSpec, wanted: dict[str, Any], names: Collection[str]) -> list[Fault]:
+    """Whoever edits a call may move its credentials, or leave them out, and give it no others."""
+    if not names:  # what looks like one then is a text
+        return registry.faults(spec, wanted)
+    foreign = sealing.marks(wanted) - set(names)
+    if foreign:
+        message = f"The call has not been given the credentials {', '.join(sorted(foreign))}."
+        return [Fault(path="", code="value", message=message)]
+    return registry.faults(spec, wanted, skip=sealing.has_mark)
 
 
 def _argument_faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
@@ -186,13 +200,14 @@ def _argument_faults(faults: Sequence[Fault]) -> list[dict[str, str]]:
     ]
 
 
-def _literal(value: Any) -> Any:
-    """A template that renders to exactly ``value``: what looks like a reference in it is none."""
+def _literal(value: Any, *, sealed: bool) -> Any:
+    """A template that renders to exactly ``value``: what looks like a reference in it is none, but for the credentials
+    of ``sealed`` arguments."""
     if isinstance(value, str):
-        return references.escape(value)
+        return sealing.template(value, references.escape) if sealed else references.escape(value)
     if isinstance(value, list):
-        return [_literal(part) for part in value]
-    return {name: _literal(part) for name, part in value.items()} if isinstance(value, dict) else value
+        return [_literal(part, sealed=sealed) for part in value]
+    return {name: _literal(part, sealed=sealed) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def _storable(path: str, value: Any, max_bytes: int) -> Any:

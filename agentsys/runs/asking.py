@@ -7,6 +7,7 @@ arguments have the digest that they were stored with.
 
 import hashlib
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -66,13 +67,18 @@ def question(tool: str, arguments: Any, kind: ApprovalKind = ApprovalKind.APPROV
     return Question(kind, arguments, hashlib.sha256(bound).hexdigest(), len(bound))
 
 
-def about_call(claim: Claim, spec: ToolSpec, arguments: Any) -> Question | None:
+def about_call(
+    claim: Claim, spec: ToolSpec, arguments: Any, *, skip: Callable[[Any], bool] | None = None
+) -> Question | None:
     """What is to be asked before ``spec`` is called with settled arguments; None: it has been approved.
+
+    Args:
+        skip: Tells whether a value is known only in the call itself; see arguments.faults.
 
     Raises:
         ToolArgumentsInvalid: nobody needs to be asked about a call that cannot be made.
     """
-    runner.check(spec, arguments)
+    runner.check(spec, arguments, skip=skip)
     asked = question(spec.name, arguments)
     return None if decisions.is_approved(claim, asked.digest) else asked
 

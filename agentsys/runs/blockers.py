@@ -218,6 +218,13 @@ def _unfunded(row: db.Row, run: Run) -> Blocker:
     return Blocker("budget", row["key"], row["told_at"], message, how, data)
 
 
+def _uncredited(row: db.Row, _run: Run) -> Blocker:
+    names = row["credentials"] or []
+    how = "An admin adds it, or lets it be used: " + ", ".join(f"PUT /api/v1/credentials/{name}" for name in names)
+    message = f"{row['key']} waits for a credential: {row['error_message'] or 'it may not be used'}"[:400]
+    return Blocker("credential", row["key"], row["told_at"], message, how, {"credentials": names})
+
+
 def _waiting(row: db.Row, run: Run) -> Blocker:
     how = f"See GET /api/v1/runs/{run.pk}/steps/{row['key']}"
     return Blocker(row["reason"] or "waiting", row["key"], row["told_at"], f"{row['key']} waits: {row['reason']}.", how)
@@ -234,6 +241,7 @@ _WAITING: dict[str, _Teller] = {
     "child": _child,
     "outcome_unknown": _unknown,
     "budget": _unfunded,
+    "credential": _uncredited,
 }
 _BY_STATUS: dict[str, _Teller] = {
     StepStatus.RUNNING: _running,

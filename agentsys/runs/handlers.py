@@ -22,7 +22,7 @@ from agentsys.tools.context import ToolContext
 from agentsys.tools.mcp import catalogue
 from agentsys.tools.registry import ToolSpec
 
-from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, verifying
+from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, vault, verifying
 from .delegation import Delegated
 from .leases import Held
 from .metering import Meter
@@ -92,20 +92,23 @@ def tool(held: Held) -> Outcome:
     """
     claim = held.claim
     spec = catalogue.get(claim.tool, claim.workspace_id, planned=claim.effect)
-    arguments = rendered(claim.run_id, _arguments(claim))
+    template = _arguments(claim)
+    arguments = rendered(claim.run_id, template)
     if claim.effect == RECORDED:
         return recorded.replay(claim, arguments)
     needs_word = claim.approval or spec.approval
     if needs_word:
         arguments = asking.settled(arguments)
-    if claim.reason == VERIFY and (verified := _verified(held, spec, arguments)):
+    call = vault.Call.of(spec, template, arguments)
+    if claim.reason == VERIFY and (verified := _verified(held, call)):
         return verified
     loops.check_call(claim, arguments)
-    if needs_word and (question := asking.about_call(claim, spec, arguments)):
+    if needs_word and (question := asking.about_call(claim, spec, arguments, skip=call.skip)):
         return question
-    held.context = _context(held, _with_lease(held.ensure))
+    entered = vault.enter(claim, call)
+    held.context = _context(held, _with_lease(held.ensure), entered)
     db.release()
-    return Waiting(runner.start(spec, arguments, held.context))
+    return Waiting(runner.start(spec, entered.arguments, held.context, hidden=entered.hidden))
 
 
 def _arguments(claim: Claim) -> Any:
@@ -113,21 +116,23 @@ def _arguments(claim: Claim) -> Any:
     return payloads.unpacked(claim.arguments, claim.workspace_id) or {}
 
 
-def _verified(held: Held, spec: ToolSpec, arguments: Any) -> Verified | None:
-    held.context = _context(held, _with_lease(held.ensure_lease))
+def _verified(held: Held, call: vault.Call) -> Verified | None:
+    entered = vault.enter(held.claim, call)
+    held.context = _context(held, _with_lease(held.ensure_lease), entered)
     db.release()
-    verified = verifying.ask(held.claim, spec, arguments, held.context)
+    verified = verifying.ask(held.claim, call.spec, entered, held.context)
     held.begin()  # the call has the step's whole time
     return verified
 
 
-def _context(held: Held, ensure_lease: Callable[[], None]) -> ToolContext:
+def _context(held: Held, ensure_lease: Callable[[], None], entered: vault.Entered) -> ToolContext:
     claim = held.claim
     return ToolContext(
         run_id=str(claim.run_id),
         step_key=claim.key,
         idempotency_key=claim.idempotency_key,
-        files=files.StepFiles(claim),
+        files=entered.masked(files.StepFiles(claim)),
+        secret=entered.secret,
         deadline_at=held.deadline_at,
         ensure_lease=ensure_lease,
         cancelled=held.cancelled,

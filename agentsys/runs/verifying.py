@@ -10,6 +10,7 @@ from agentsys.tools.registry import ToolSpec
 
 from .store import verdicts
 from .store.claims import Claim, Result
+from .vault import Entered
 
 OUTCOMES = ("done", "not_done", "unknown")
 
@@ -21,7 +22,7 @@ class Verified:
     result: Result
 
 
-def ask(claim: Claim, spec: ToolSpec, arguments: dict[str, Any], ctx: ToolContext) -> Verified | None:
+def ask(claim: Claim, spec: ToolSpec, entered: Entered, ctx: ToolContext) -> Verified | None:
     """What the check of ``spec`` says of this very call; None: it did not happen, and that is recorded.
 
     Raises:
@@ -32,8 +33,8 @@ def ask(claim: Claim, spec: ToolSpec, arguments: dict[str, Any], ctx: ToolContex
     if not spec.verify:
         raise ToolFailed(f"{spec.name} has no check any more.", tool=spec.name)
     check = registry.get(spec.verify)
-    asked = {name: value for name, value in arguments.items() if name in check.parameters}
-    outcome, result = _read(check, runner.run(check, asked, ctx))
+    asked = {name: value for name, value in entered.arguments.items() if name in check.parameters}
+    outcome, result = _read(check, runner.run(check, asked, ctx, hidden=entered.hidden))
     if outcome == "done":
         return Verified(Result(result))
     if outcome == "unknown":

@@ -1,7 +1,7 @@
 """What a tool may know of the run it works for.  Tools know no runs: all they need comes in here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from typing_extensions import TypedDict
@@ -56,7 +56,7 @@ def _no_outputs(step: str) -> Any:
 
 
 def _no_secrets(name: str) -> str:
-    raise ToolFailed(f"There is no secret named {name!r} for this run.", secret=name)
+    raise ToolFailed(f"The tool has not declared the secret {name!r}: @tool(secrets=({name!r},)).", secret=name)
 
 
 @dataclass(slots=True)
@@ -67,6 +67,8 @@ class ToolContext:
     ``ensure_lease()`` raises LeaseLost when another worker owns the step: call it right before an
     effect that comes late in a long tool.  ``output_of(key)`` is the output of another step of the run, which raises
     ToolFailed if it has none.  ``cancelled`` turns true when the run is to stop.
+    ``secret(name)`` gives a credential that the tool declares (``secrets=``); what the call gives back, its errors and
+    its files are masked where it appears.
     """
 
     run_id: str
@@ -75,6 +77,6 @@ class ToolContext:
     files: FileStore
     deadline_at: float  # time.monotonic() seconds; math.inf: the tool's own time-out holds
     ensure_lease: Callable[[], None] = _always_held
-    secret: Callable[[str], str] = _no_secrets
+    secret: Callable[[str], str] = field(default=_no_secrets, repr=False)
     output_of: Callable[[str], Any] = _no_outputs
     cancelled: bool = False

@@ -11,11 +11,13 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from agentsys.accounts.credential_terms import name_faults
 from agentsys.core.errors import ToolUnknown
 from agentsys.tools.arguments import Checks, Fault, Signature
 
@@ -71,6 +73,10 @@ class ToolSpec:
     signature: Checks = field(repr=False)
     #: JMESPath of what a sentence means by "it" when it speaks of this tool's output ("" = all of it).
     result_path: str = ""
+    #: The argument that says where the call goes: credentials go there only if they may.
+    address: str = ""
+    #: Credentials that the tool itself asks for, by ctx.secret(name).
+    secrets: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -102,6 +108,8 @@ def tool(
     verify: str | None = None,
     examples: tuple[str, ...] = (),
     result_path: str = "",
+    address: str = "",
+    secrets: tuple[str, ...] = (),
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a tool; it stays an ordinary function.
@@ -118,6 +126,10 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             ``{"outcome": "done", "result": …}``, ``{"outcome": "not_done"}`` (the call is made again, with the
             same key) or ``{"outcome": "unknown"}`` (asked again a few times, then a person is).  "Not done"
             must stay true: a request still under way may land after it, so let the other side know the key.
+        address: The argument with the web address that is called: a credential in the arguments must be allowed to
+            go to its host.  A tool that calls an address of its own choosing names none.
+        secrets: Names of credentials of the workspace that the tool asks for with ``ctx.secret(name)``; the step
+            waits while one of them is missing, or does not allow this tool.
 
     Raises:
         TypeError: the declaration is not usable; its message says what to change.
@@ -144,6 +156,8 @@ def _spec(
     verify: str | None = None,
     examples: tuple[str, ...] = (),
     result_path: str = "",
+    address: str = "",
+    secrets: tuple[str, ...] = (),
 ) -> ToolSpec:
     name = name or f"{function.__module__}.{function.__name__}"
     is_async = inspect.iscoroutinefunction(function)
@@ -151,6 +165,7 @@ def _spec(
     description = inspect.cleandoc(function.__doc__ or "")
     _check(name, effect=effect, lane=lane, timeout_s=timeout_s, verify=verify, description=description)
     signature = Signature.of(function, name)
+    _check_secrets(name, signature, address, secrets)
     return ToolSpec(
         name=name,
         description=description,
@@ -166,7 +181,18 @@ def _spec(
         function=function,
         signature=signature,
         result_path=result_path,
+        address=address,
+        secrets=tuple(secrets),
     )
+
+
+def _check_secrets(name: str, signature: Signature, address: str, secrets: tuple[str, ...]) -> None:
+    if address and address not in signature.names.values():
+        raise TypeError(f"Tool {name}: address={address!r} is none of its parameters.")
+    if isinstance(secrets, str) or list(chain.from_iterable(map(name_faults, secrets))):
+        raise TypeError(f"Tool {name}: secrets must be a tuple of credentials' names.")
+    if secrets and signature.context is None:
+        raise TypeError(f"Tool {name}: it needs ctx: ToolContext to ask for its secrets.")
 
 
 def _check(name: str, *, effect: Any, lane: Any, timeout_s: float, verify: str | None, description: str) -> None:

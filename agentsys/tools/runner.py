@@ -19,7 +19,9 @@ from agentsys.core.errors import (
     StepTimeout,
     ToolArgumentsInvalid,
     ToolFailed,
+    ToolOutputTooLarge,
 )
+from agentsys.core.hidden import NOTHING, Hidden
 from agentsys.core.sanitize import clean
 from agentsys.tools import registry
 from agentsys.tools.arguments import from_pydantic
@@ -32,8 +34,10 @@ logger = logging.getLogger(__name__)
 class Call:
     """A tool that has been called: a ``def`` has returned by then, an ``async def`` may be under way."""
 
-    def __init__(self, spec: ToolSpec, output: Any, waiting: loop.Waiting[Any] | None = None) -> None:
-        self._spec, self._output, self._waiting = spec, output, waiting
+    def __init__(
+        self, spec: ToolSpec, hidden: Hidden, output: Any = None, waiting: loop.Waiting[Any] | None = None
+    ) -> None:
+        self._spec, self._hidden, self._output, self._waiting = spec, hidden, output, waiting
 
     def is_over(self, *, within_s: float) -> bool:
         """Wait for its end, but no longer than this."""
@@ -48,17 +52,20 @@ class Call:
 
     def result(self) -> Any:
         """Wait for the output, as plain JSON values; raises as :func:`run`."""
-        with _told(self._spec):
+        with masked(self._hidden), _told(self._spec):
             output = self._output if self._waiting is None else self._waiting.result()
-            return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)
+            return self._hidden.value(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES))
 
 
-def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
+def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext, *, hidden: Hidden = NOTHING) -> Any:
     """Call a tool and return its output as plain JSON values.
 
     A ``def`` runs on the calling thread, whose deadline the caller watches; an ``async def`` on the
     process's loop, cancelled at the deadline or when the run is stopped.  The lease of a tool whose call
     must not be repeated (unsafe, verifiable) is asked for right before.
+
+    Args:
+        hidden: What neither the output nor an error may show.
 
     Raises:
         ToolArgumentsInvalid: the arguments do not fit; ``errors`` in its data lists every fault.
@@ -69,18 +76,38 @@ def run(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Any:
         ToolFailed: the tool raised something unexpected; the log has it, the message has no details.
         AgentSysError: whatever else the tool or the context raised on purpose.
     """
-    return start(spec, arguments, ctx).result()
+    return start(spec, arguments, ctx, hidden=hidden).result()
 
 
-def start(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext) -> Call:
+def start(spec: ToolSpec, arguments: Mapping[str, Any], ctx: ToolContext, *, hidden: Hidden = NOTHING) -> Call:
     """As :func:`run`, but wait for no ``async def``."""
-    checked = _checked(spec, arguments, ctx)
-    if not spec.repeatable:
-        ctx.ensure_lease()
-    with _told(spec):
-        if not spec.is_async:
-            return Call(spec, spec.function(**checked))
-        return Call(spec, None, loop.Waiting(spec.function(**checked), _time_left_s(spec, ctx)))
+    with masked(hidden):
+        checked = _checked(spec, arguments, ctx)
+        if not spec.repeatable:
+            ctx.ensure_lease()
+        with _told(spec):
+            if not spec.is_async:
+                return Call(spec, hidden, spec.function(**checked))
+            waiting = loop.Waiting(spec.function(**checked), _time_left_s(spec, ctx))
+            return Call(spec, hidden, waiting=waiting)
+
+
+@contextmanager
+def masked(hidden: Hidden) -> Iterator[None]:
+    """Errors of ours without what is hidden."""
+    try:
+        yield
+    except AgentSysError as error:
+        if hidden:
+            hidden.error(error, data=_plain(error.data))
+        raise
+
+
+def _plain(data: dict[str, Any]) -> Any:
+    try:
+        return clean(data)
+    except ToolOutputTooLarge:
+        return {}
 
 
 @contextmanager
@@ -102,12 +129,15 @@ def _told(spec: ToolSpec) -> Iterator[None]:
         ) from error
 
 
-def check(spec: ToolSpec, arguments: Mapping[str, Any]) -> None:
+def check(spec: ToolSpec, arguments: Mapping[str, Any], *, skip: Callable[[Any], bool] | None = None) -> None:
     """
+    Args:
+        skip: See arguments.faults.
+
     Raises:
         ToolArgumentsInvalid: a call with these arguments would be refused; ``errors`` lists every fault.
     """
-    if faults := registry.faults(spec, arguments):
+    if faults := registry.faults(spec, arguments, skip=skip):
         raise _invalid(spec, faults)
 
 

@@ -21,7 +21,7 @@ MARGIN = 0.15  #: how much better than the next tool the best one must be
 RECENT = 50  #: how many steps back a reference may reach
 MAX_LITERALS = 40  #: of one clause
 MAX_DEPTH = 3  #: of clauses within clauses
-RESERVED = ("input", "files", "goal")
+RESERVED = ("input", "files", "goal", "credential")
 _KEY = re.compile(r"[a-z_][a-z0-9_]{0,40}")
 
 

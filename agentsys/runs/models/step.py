@@ -88,6 +88,9 @@ class Step(models.Model):
                 condition=Q(status__in=(StepStatus.SLEEPING, StepStatus.WAITING)),
             ),
             models.Index(fields=["id"], name="step_joinable", condition=Q(status=StepStatus.WAITING, reason="child")),
+            models.Index(
+                fields=["id"], name="step_uncredited", condition=Q(status=StepStatus.WAITING, reason="credential")
+            ),
         ]
         ordering = ["id"]
 

@@ -3,7 +3,7 @@
 SELECT s.key, s.kind, s.tool, s.status, s.reason, s.held, s.lane, s.available_at, s.claimed_at, s.lease_owner, s.lease_expires_at, s.attempt,
        clock_timestamp() AS now,
        s.ready_at, s.error ->> 'code' AS error_code, s.error ->> 'message' AS error_message,
-       s.error -> 'data' -> 'budgets' AS budgets,
+       s.error -> 'data' -> 'budgets' AS budgets, s.error -> 'data' -> 'credentials' AS credentials,
        to_timestamp((s.fair_key + %(priority)s * 30000000) / 1e6) AS queued_at,
        coalesce((SELECT max(at) FROM runs_event WHERE run_id = s.run_id AND step = s.key), s.created_at) AS told_at,
        a.id AS approval, a.expires_at, child.id AS child, child.status AS child_status, slot.lim, slot.used,

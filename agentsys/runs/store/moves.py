@@ -9,7 +9,14 @@ from uuid import UUID
 from django.conf import settings
 
 from agentsys.core import backoff, db
-from agentsys.core.errors import AgentSysError, BudgetExhausted, LeaseLost, LoopDetected, OutcomeUnknown
+from agentsys.core.errors import (
+    AgentSysError,
+    BudgetExhausted,
+    CredentialUnavailable,
+    LeaseLost,
+    LoopDetected,
+    OutcomeUnknown,
+)
 from agentsys.core.http_headers import MAX_RETRY_AFTER_S
 from agentsys.runs.told import told
 
@@ -57,7 +64,7 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
             change.spending = fault.spending
         if change.run["status"] == RunStatus.CANCELLING:
             _move(change, held, StepStatus.CANCELLED, error=error, reason="run")
-        elif isinstance(error, BudgetExhausted):
+        elif isinstance(error, BudgetExhausted | CredentialUnavailable):
             park(change, claim, error)
         elif isinstance(error, OutcomeUnknown):
             _unknown(change, held, fault.error, error)
@@ -68,11 +75,12 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
     return change.lanes
 
 
-def park(change: Change, claim: Claim, error: BudgetExhausted, **how: Any) -> db.Row:
-    """running -> waiting(budget): nothing of it is lost, and it goes on when there is room.  Uses up no try."""
-    change.park("budget")
-    row = leave(change, claim, StepStatus.WAITING, error=error, reason="budget", **{"outcome": "parked", **how})
-    change.event("step.waiting", claim.key, reason="budget", error=told(error))
+def park(change: Change, claim: Claim, error: BudgetExhausted | CredentialUnavailable, **how: Any) -> db.Row:
+    """running -> waiting(budget or credential): nothing of it is lost, and it goes on by itself.  Uses up no try."""
+    reason = "budget" if isinstance(error, BudgetExhausted) else "credential"
+    change.park(reason)
+    row = leave(change, claim, StepStatus.WAITING, error=error, reason=reason, **{"outcome": "parked", **how})
+    change.event("step.waiting", claim.key, reason=reason, error=told(error))
     return row
 
 

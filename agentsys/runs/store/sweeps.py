@@ -12,7 +12,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import AgentSysError, DeadlineExceeded
 
 from ..states import Lane, RunStatus
-from . import budgets, children, decisions, families, moves, parallel, slots
+from . import budgets, children, decisions, families, moves, parallel, slots, waiting
 from .change import locked
 from .sql import SQL
 
@@ -142,6 +142,14 @@ def mind_budgets() -> list[str]:
             lanes.extend(budgets.fund(row["step_id"], row["run_id"]))
 
     _each([row for row in found if row["what"] != "looked"], mind)
+    return lanes
+
+
+def release_credentials() -> list[str]:
+    """Let steps go on for whose sake a credential was added or changed; the lanes to ring."""
+    lanes: list[str] = []
+    changed = db.rows(SQL["credentials_changed"], workspace_id=None, limit=BATCH)
+    _each(changed, lambda row: lanes.extend(waiting.go_on(row["run_id"], row["key"], "credential")))
     return lanes
 
 

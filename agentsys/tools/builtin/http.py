@@ -45,6 +45,7 @@ class Answer(TypedDict, total=False):
     lane="network",
     timeout_s=60.0,
     result_path="text || json",
+    address="url",
     examples=(
         "fetch http://example.com/page",
         "download https://example.com/data.json",
@@ -73,6 +74,7 @@ async def get(url: Url, headers: Headers = None, query: Query = None, allow_erro
     lane="network",
     timeout_s=60.0,
     result_path="text || json",
+    address="url",
     examples=(
         "post the result to https://example.com/hook",
         "send it to https://example.com/api",
