@@ -17,7 +17,7 @@ def main() -> None:
     postgres, redis = keep("postgres_password"), keep("redis_password")
     keep("database_url", f"postgresql://agentsys:{postgres}@postgres:5432/agentsys")
     keep("redis_url", f"redis://:{redis}@redis:6379/0")
-    for name in ("secret_key", "jwt_secret_key", "metrics_token"):
+    for name in ("secret_key", "jwt_secret_key", "vault_keys", "metrics_token"):
         keep(name)
     admin = keep("admin_password", secrets.token_urlsafe(15))
     keep("flower_auth", f"admin:{admin}")

@@ -101,7 +101,7 @@ def change(workspace_id: UUID, name: str, secret: str | None, terms: Terms, *, u
         values["ciphertext"] = crypto.encrypt(secret, place=str(found.pk))
     if not Credential.objects.filter(pk=found.pk).update(**values):
         raise NotFound("There is no such credential.")
-    _tell(user, "changed" if secret is None else "changed, with another secret,", found)
+    _tell(user, "changed" if secret is None else "entered anew", found)
     return get(workspace_id, name)
 
 

@@ -5,7 +5,10 @@ Secrets go in and never come out.  REST and the admin call these.
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
+
+from django.db import transaction
 
 from agentsys.accounts import credentials
 from agentsys.accounts.credential_terms import Terms
@@ -77,7 +80,12 @@ def remove(workspace_id: UUID, name: str, *, user: User | None) -> None:
 
 
 def _released(workspace_id: UUID, name: str) -> Told:
-    """What has waited goes on at once; the sweeper does what is left when this fails."""
+    """What has waited goes on with the commit; the sweeper does what is left when this fails."""
+    transaction.on_commit(partial(_release, workspace_id), robust=True)
+    return get(workspace_id, name)
+
+
+def _release(workspace_id: UUID) -> None:
     found = db.rows(SQL["credentials_changed"], workspace_id=workspace_id, limit=sweeps.BATCH)
     for row in found:
         try:
@@ -86,4 +94,3 @@ def _released(workspace_id: UUID, name: str) -> Told:
             continue
         except AgentSysError:
             logger.exception("step %s of run %s goes on a little later", row["key"], row["run_id"])
-    return get(workspace_id, name)

@@ -1,8 +1,13 @@
 """Tools for tests.  ``calls`` keeps what was called in this process; a witness file sees other processes too."""
 
+import asyncio
+import base64
+import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -115,3 +120,54 @@ def wire(ctx: ToolContext, to: str, amount: Annotated[float, Field(ge=0)] = 1, n
     calls.append(("wire", {"to": to, "amount": amount, "note": note}))
     witness(f"wire {ctx.idempotency_key}")
     return {"to": to, "amount": amount, "note": note}
+
+
+def _tell(text: str, how: str) -> Any:
+    """What a careless tool does with a secret."""
+    if how == "raise":
+        raise ToolFailed(f"refused {text}", token=text, deep=[{"as": quote(text)}])
+    if how == "retry":
+        raise ToolUnavailable(f"not now, {text}")
+    if how == "bug":
+        raise KeyError(f"no {text} here")
+    if how == "log":
+        logging.getLogger("careless").warning("using %s, %s", text, base64.b64encode(text.encode()).decode())
+    return {"said": text, text: [f"Basic {base64.b64encode(f'me:{text}'.encode()).decode()}", json.dumps({"t": text})]}
+
+
+@tool(effect="pure", lane="compute", name="test.leak", timeout_s=5)
+def leak(token: Annotated[str, Field(max_length=30_000)], how: str = "", more: Any = None) -> Any:
+    """Be careless with what it is given."""
+    calls.append(("leak", token))
+    calls.append(("more", more))
+    return _tell(token, how)
+
+
+@tool(effect="pure", lane="network", name="test.leak_slowly", timeout_s=0.3)
+async def leak_slowly(token: str, how: str = "") -> Any:
+    """Be careless on the event loop."""
+    if how == "hang":
+        await asyncio.sleep(60)
+    return _tell(token, how)
+
+
+@tool(effect="pure", lane="compute", name="test.leak_file", timeout_s=5)
+def leak_file(ctx: ToolContext, token: str) -> None:
+    """Write what it is given into files."""
+    ctx.files.write("text.txt", f"token={token}")
+    ctx.files.write("raw.bin", b"\xff\x00" + token.encode() + b"\xfe" + token.encode().hex().encode())
+
+
+@tool(effect="pure", lane="compute", name="test.keyed", timeout_s=5, secrets=("github",))
+def keyed(ctx: ToolContext, other: str = "github", text: str = "") -> Any:
+    """Ask for a secret by itself."""
+    calls.append(("keyed", (ctx.secret(other), text)))
+    return _tell(ctx.secret(other), "")
+
+
+@tool(effect="unsafe", lane="compute", name="test.ship", timeout_s=5, approval=True)
+def ship(token: str, note: Any = None) -> str:
+    """Need a word of somebody, and a secret."""
+    calls.append(("ship", (token, note)))
+    witness(f"ship {token}")
+    return f"shipped with {token}"

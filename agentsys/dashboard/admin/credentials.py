@@ -20,7 +20,9 @@ from agentsys.runs import credentials
 from . import filters
 from .base import ScopedAdmin
 
-_LISTS = {
+#: Field of the form -> list of the row.  Names of their own: the row's would be filled from the form's texts.
+_LISTS = {"to_tools": "tools", "of_agents": "agents", "to_hosts": "hosts"}
+_HELP = {
     "tools": "Tools that it may be given to, one a line.  None: nobody gets it.",
     "agents": "Slugs of the agents whose runs may use it, one a line.  None: all of the workspace.",
     "hosts": "Where http.get, http.post and the like may take it, one a line: host (by https), or host:port.",
@@ -36,9 +38,15 @@ class CredentialForm(forms.ModelForm):
         strip=False,
         help_text="Never shown again.",
     )
-    tools = forms.CharField(required=False, widget=UnfoldAdminTextareaWidget, help_text=_LISTS["tools"])
-    agents = forms.CharField(required=False, widget=UnfoldAdminTextareaWidget, help_text=_LISTS["agents"])
-    hosts = forms.CharField(required=False, widget=UnfoldAdminTextareaWidget, help_text=_LISTS["hosts"])
+    to_tools = forms.CharField(
+        label="Tools", required=False, widget=UnfoldAdminTextareaWidget, help_text=_HELP["tools"]
+    )
+    of_agents = forms.CharField(
+        label="Agents", required=False, widget=UnfoldAdminTextareaWidget, help_text=_HELP["agents"]
+    )
+    to_hosts = forms.CharField(
+        label="Hosts", required=False, widget=UnfoldAdminTextareaWidget, help_text=_HELP["hosts"]
+    )
 
     class Meta:
         model = Credential
@@ -47,8 +55,8 @@ class CredentialForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not self.instance._state.adding:
-            self.initial.update((name, "\n".join(getattr(self.instance, name))) for name in _LISTS)
-            del self.fields["name"]  # what plans call it does not change
+            self.initial.update((name, "\n".join(getattr(self.instance, row))) for name, row in _LISTS.items())
+            self.fields.pop("name", None)  # what plans call it does not change
             self.fields["secret"].required = False
             self.fields["secret"].help_text = "Leave it empty to keep the one that there is."
 
@@ -59,13 +67,15 @@ class CredentialForm(forms.ModelForm):
             faults += name_faults(data["name"])
         if data.get("secret"):
             faults += secret_faults(data["secret"])
+        fields = {row: name for name, row in _LISTS.items()}
         for fault in faults:
-            self.add_error(fault["path"].partition("[")[0], fault["message"])
+            path = fault["path"].partition("[")[0]
+            self.add_error(fields.get(path, path), fault["message"])
         return data
 
     def terms(self) -> Terms:
         """As the service takes them."""
-        lines = {name: (self.cleaned_data.get(name) or "").splitlines() for name in _LISTS}
+        lines = {row: (self.cleaned_data.get(name) or "").splitlines() for name, row in _LISTS.items()}
         return as_terms({name: [line.strip() for line in found if line.strip()] for name, found in lines.items()})
 
 
@@ -90,7 +100,7 @@ class CredentialAdmin(ScopedAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Credential | None = None) -> tuple[str, ...]:
         told = ("created_at", "updated_at", "used_at", "used_by")
-        terms = ("tools", "agents", "hosts")
+        terms: tuple[str, ...] = tuple(_LISTS)
         if not self.has_change_permission(request, obj):
             terms = ("tools_shown", "agents_shown", "hosts_shown")
             return ("workspace", "name", *terms, *told) if obj else terms
