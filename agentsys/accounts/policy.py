@@ -37,10 +37,15 @@ _ADDED: Mapping[Role, frozenset[str]] = {
     Role.AUTHOR: frozenset({"agents.write", "mcp.write", "credentials.read"}),
     Role.ADMIN: frozenset(
         {
-            "members.read", "members.write", "budgets.write", "lanes.write", "mcp.trust", "retention.write",
+            "members.read",
+            "members.write",
+            "budgets.write",
+            "lanes.write",
+            "mcp.trust",
+            "retention.write",
             "credentials.write",
         }
-    ),  # fmt: skip
+    ),
 }
 PERMITTED: Mapping[Role, frozenset[str]] = {
     role: frozenset().union(*list(_ADDED.values())[: rank + 1]) for rank, role in enumerate(_ADDED)

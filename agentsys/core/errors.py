@@ -9,12 +9,15 @@ from agentsys.core.credential_errors import SecretUnreadable as SecretUnreadable
 from agentsys.core.error_base import AgentSysError
 from agentsys.core.model_errors import AnswerCut as AnswerCut
 from agentsys.core.model_errors import ContextOverflow as ContextOverflow
+from agentsys.core.model_errors import ModelAccountFailed as ModelAccountFailed
 from agentsys.core.model_errors import ModelFailed as ModelFailed
 from agentsys.core.model_errors import ModelNotFound as ModelNotFound
 from agentsys.core.model_errors import ModelOverloaded as ModelOverloaded
 from agentsys.core.model_errors import ModelPaused as ModelPaused
+from agentsys.core.model_errors import ModelQuotaExhausted as ModelQuotaExhausted
 from agentsys.core.model_errors import ModelRateLimited as ModelRateLimited
 from agentsys.core.model_errors import ModelRefused as ModelRefused
+from agentsys.core.model_errors import ModelUnauthorized as ModelUnauthorized
 from agentsys.core.model_errors import ModelUnavailable as ModelUnavailable
 from agentsys.core.tool_errors import NotConfigured as NotConfigured
 from agentsys.core.tool_errors import RecipientDenied as RecipientDenied

@@ -1,5 +1,6 @@
 """The catalogue's errors of language models; import them from ``errors``."""
 
+from agentsys.core.credential_errors import CredentialUnavailable
 from agentsys.core.error_base import AgentSysError
 
 
@@ -55,3 +56,21 @@ class AnswerCut(ModelFailed):
     """The model wrote as much as it was allowed to and was not done."""
 
     code = "answer_cut"
+
+
+class ModelAccountFailed(CredentialUnavailable):
+    """The account a model is asked with is not in order; the step waits until that is mended, and asks now and then."""
+
+    code = "model_account_failed"
+
+
+class ModelUnauthorized(ModelAccountFailed):
+    """The provider does not take the key, or there is none."""
+
+    code = "model_unauthorized"
+
+
+class ModelQuotaExhausted(ModelAccountFailed):
+    """The account has no quota or credit left."""
+
+    code = "model_quota_exhausted"

@@ -53,7 +53,8 @@ def complete(model: str, request: ModelRequest, *, timeout_s: float, told: Told 
     Raises:
         ModelUnavailable: overloaded, rate limited, unreachable or too slow (``data["retry_after_s"]``).  Of this and
             the next, ``data["cost"]`` is False where the call surely cost nothing.
-        ModelFailed: the request cannot work as it is (unknown model, missing key, refused).
+        ModelFailed: the request cannot work as it is (unknown model, too long, refused).
+        ModelAccountFailed: the key is missing or not taken, or the account has no quota left.
         GoalNotPlannable: the offline model cannot plan a clause of the goal.
     """
     if model == OFFLINE:

@@ -3,25 +3,31 @@
 from pydantic_ai import exceptions, messages
 
 from agentsys.core.errors import (
+    AgentSysError,
     AnswerCut,
     ContextOverflow,
     ModelFailed,
     ModelNotFound,
     ModelOverloaded,
+    ModelQuotaExhausted,
     ModelRateLimited,
     ModelRefused,
+    ModelUnauthorized,
     ModelUnavailable,
 )
+from agentsys.llm.keys import own_keys
 from agentsys.llm.types import Usage
 
 #: The first that fits; all after which the same request may succeed later come first.
-_KINDS: tuple[tuple[type[exceptions.AgentRunError], type[ModelUnavailable] | type[ModelFailed]], ...] = (
+_KINDS: tuple[tuple[type[exceptions.AgentRunError], type[AgentSysError]], ...] = (
     (exceptions.ModelRateLimitError, ModelRateLimited),
     (exceptions.ModelOverloadedError, ModelOverloaded),
     (exceptions.ModelUnavailableError, ModelUnavailable),
     (exceptions.ModelServerError, ModelUnavailable),
     (exceptions.ModelConnectionError, ModelUnavailable),
     (exceptions.ModelRequestTimeout, ModelUnavailable),
+    (exceptions.ModelQuotaExceededError, ModelQuotaExhausted),
+    (exceptions.ModelAuthenticationError, ModelUnauthorized),
     (exceptions.ModelContextWindowExceededError, ContextOverflow),
     (exceptions.ModelNotFoundError, ModelNotFound),
     (exceptions.ContentFilterError, ModelRefused),
@@ -31,7 +37,7 @@ _KINDS: tuple[tuple[type[exceptions.AgentRunError], type[ModelUnavailable] | typ
 MAX_SAID_CHARS = 300
 
 
-def of(prefix: str, name: str, error: exceptions.AgentRunError) -> ModelUnavailable | ModelFailed:
+def of(prefix: str, name: str, error: exceptions.AgentRunError) -> AgentSysError:
     """``data["cost"]`` is False where the call surely cost nothing."""
     kind = next(ours for theirs, ours in _KINDS if isinstance(error, theirs))
     model = f"{prefix}:{name}"
@@ -94,9 +100,9 @@ def _advice(prefix: str, error: exceptions.AgentRunError) -> str:
 
 
 def _reason(error: exceptions.AgentRunError) -> str:
-    """Short and without the provider's whole body, which may repeat the prompt."""
+    """Short and without the provider's whole body, which may repeat the prompt, and without the key."""
     status = getattr(error, "status_code", None)
     body = getattr(error, "body", None)
     detail = body.get("message") if isinstance(body, dict) else None
     text = f"HTTP {status}" if status else type(error).__name__
-    return f"{text}: {detail[:300]}" if isinstance(detail, str) else text
+    return f"{text}: {own_keys().text(detail)[:300]}" if isinstance(detail, str) else text

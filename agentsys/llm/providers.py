@@ -25,7 +25,7 @@ from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.usage import RequestUsage
 
-from agentsys.core.errors import ModelFailed
+from agentsys.core.errors import ModelUnauthorized
 from agentsys.llm import provider_errors, wire
 from agentsys.llm.pieces import Pieces
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
@@ -45,7 +45,7 @@ async def ask(
         told: is given the pieces of an answer in text as they come, on the loop's thread; must be quick.
 
     Raises:
-        ModelUnavailable, ModelFailed: see ``llm.client.complete``.
+        ModelUnavailable, ModelFailed, ModelAccountFailed: see ``llm.client.complete``.
     """
     try:
         response = await _request(_model(prefix, name), request, timeout_s, told)
@@ -120,7 +120,9 @@ def _key(variable: str, *, needed: bool) -> str:
     """The key, or a placeholder for the local servers that want none."""
     key: str = getattr(settings, variable)
     if needed and not key:
-        raise ModelFailed(f"Set {variable} to use this model, or AGENTSYS_MODEL=offline to go without.")
+        raise ModelUnauthorized(
+            f"Set {variable} to use this model, or AGENTSYS_MODEL=offline to go without.", cost=False
+        )
     return key or "not-needed"
 
 

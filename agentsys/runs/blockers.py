@@ -218,9 +218,12 @@ def _unfunded(row: db.Row, run: Run) -> Blocker:
     return Blocker("budget", row["key"], row["told_at"], message, how, data)
 
 
-def _uncredited(row: db.Row, _run: Run) -> Blocker:
+def _uncredited(row: db.Row, run: Run) -> Blocker:
     names = row["credentials"] or []
     how = "An admin adds it, or lets it be used: " + ", ".join(f"PUT /api/v1/credentials/{name}" for name in names)
+    if not names:  # a provider's account
+        again = _moment(row["available_at"])
+        how = f"Mend the account, then POST /api/v1/runs/{run.pk}/resume; it is tried again at {again}."
     message = f"{row['key']} waits for a credential: {row['error_message'] or 'it may not be used'}"[:400]
     return Blocker("credential", row["key"], row["told_at"], message, how, {"credentials": names})
 

@@ -13,6 +13,7 @@ from agentsys.core import db
 from agentsys.core.errors import (
     AgentSysError,
     DatabaseUnavailable,
+    ModelAccountFailed,
     ModelFailed,
     ModelRateLimited,
     ModelUnavailable,
@@ -63,7 +64,7 @@ class Calls:
         capped, began = replace(request, max_output_tokens=most), time.monotonic()
         try:
             response = client.complete(model, capped, timeout_s=timeout_s, told=told)
-        except (ModelUnavailable, ModelFailed) as error:
+        except (ModelUnavailable, ModelFailed, ModelAccountFailed) as error:
             self._charge(error)
             came = Came(error=error, usage=self.spending.present, took_s=time.monotonic() - began)
             self._settled(Asked.of(model, capped), came, turn)

@@ -43,7 +43,7 @@ def pause(run: Run, *, user: User | None = None) -> Run:
 
 def resume(run: Run, *, limits: Any = None, user: User | None = None) -> Run:
     """A paused run goes on where it was, with the child runs that have paused with it; so does what waits for a budget
-    that has room again.
+    that has room again, or for a credential: it is tried again.
 
     Args:
         limits: ``{steps, tokens, cost_usd, time_s, parallel}``, new values for those that the run has: raised, or
@@ -70,7 +70,7 @@ def resume(run: Run, *, limits: Any = None, user: User | None = None) -> Run:
 def _not_resumed(run: Run) -> InvalidTransition:
     run.refresh_from_db(fields=["status", "reason"])
     if run.reason != "budget":
-        return _refused(run, "The run is not paused.")
+        return _refused(run, "The run is not paused, nor does it wait for a budget or a credential.")
     return _refused(run, "There is no room in its budgets yet: see runs/{id}/budget, and send higher limits.")
 
 

@@ -11,6 +11,7 @@ from agentsys.core import db
 from agentsys.core.errors import (
     AgentSysError,
     ContextOverflow,
+    ModelAccountFailed,
     ModelNotFound,
     ModelUnavailable,
 )
@@ -23,7 +24,7 @@ from .leases import Held
 from .store import notices
 
 #: What another model may do better.
-ELSEWHERE = (ModelUnavailable, ModelNotFound, ContextOverflow)
+ELSEWHERE = (ModelUnavailable, ModelAccountFailed, ModelNotFound, ContextOverflow)
 
 
 class Meter:

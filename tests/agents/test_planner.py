@@ -9,7 +9,7 @@ import pytest
 from agentsys.agents.planner import make_plan
 from agentsys.agents.plans import to_json
 from agentsys.agents.progress import Progress
-from agentsys.core.errors import GoalNotPlannable, ModelFailed, ModelUnavailable, PlanInvalid
+from agentsys.core.errors import GoalNotPlannable, ModelUnauthorized, ModelUnavailable, PlanInvalid
 from agentsys.llm.types import Usage
 from agentsys.tools import registry
 from tests.support import model_server
@@ -193,7 +193,7 @@ def test_corrections_share_the_time_of_one_plan(server: ModelServer) -> None:
 
 def test_errors_of_the_model_are_passed_on(server: ModelServer) -> None:
     server.script = [model_server.fault(401)]
-    with pytest.raises(ModelFailed, match="OPENAI_API_KEY"):
+    with pytest.raises(ModelUnauthorized, match="OPENAI_API_KEY"):
         plan()
     server.script = [model_server.fault(503)]
     with pytest.raises(ModelUnavailable):

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from agentsys.core.errors import ModelFailed, ModelRateLimited, ModelUnavailable
+from agentsys.core.errors import (
+    ModelFailed,
+    ModelQuotaExhausted,
+    ModelRateLimited,
+    ModelUnauthorized,
+    ModelUnavailable,
+)
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
 from tests.support import model_server
@@ -133,7 +139,7 @@ def test_retry_after_is_told(server: ModelServer) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_wrong_key_names_its_variable(server: ModelServer, status: int) -> None:
     server.script = [model_server.fault(status)]
-    with pytest.raises(ModelFailed, match="OPENAI_API_KEY"):
+    with pytest.raises(ModelUnauthorized, match="OPENAI_API_KEY"):
         ask()
 
 
@@ -145,7 +151,7 @@ def test_an_unknown_model_names_model_and_address(server: ModelServer) -> None:
 
 def test_a_used_up_account_is_no_passing_failure(server: ModelServer) -> None:
     server.script = [model_server.fault(429, "quota", "insufficient_quota")]
-    with pytest.raises(ModelFailed, match="quota"):
+    with pytest.raises(ModelQuotaExhausted, match="quota"):
         ask()
 
 
@@ -182,7 +188,7 @@ def test_a_dead_server_is_unavailable(server: ModelServer, settings: Any) -> Non
 )
 def test_a_missing_key_names_the_variable_to_set(settings: Any, model: str, variable: str) -> None:
     settings.OPENAI_BASE_URL = settings.OPENAI_API_KEY = settings.ANTHROPIC_API_KEY = ""
-    with pytest.raises(ModelFailed, match=variable):
+    with pytest.raises(ModelUnauthorized, match=variable):
         ask(model)
 
 
@@ -247,7 +253,7 @@ def test_the_offline_model_is_free() -> None:
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_a_refusal_has_cost_nothing(server: ModelServer, status: int) -> None:
     server.script = [model_server.fault(status)]
-    with pytest.raises((ModelFailed, ModelUnavailable)) as caught:
+    with pytest.raises((ModelFailed, ModelUnavailable, ModelUnauthorized)) as caught:
         ask()
     assert caught.value.data["cost"] is False
 

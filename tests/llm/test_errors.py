@@ -12,6 +12,7 @@ from agentsys.core.errors import (
     ModelNotFound,
     ModelOverloaded,
     ModelRefused,
+    ModelUnauthorized,
     ModelUnavailable,
 )
 from agentsys.llm import client
@@ -91,6 +92,15 @@ def test_what_was_declined_or_cut_is_no_answer_and_says_what_it_used(
         ask()
     assert not caught.value.retryable
     assert Usage.of_data(caught.value.data["usage"]) == Usage(11, 7, Decimal(0), 1)
+
+
+def test_a_provider_that_repeats_the_key_is_not_repeated(server: ModelServer, settings: Any) -> None:
+    settings.OPENAI_API_KEY = "sk-live-0123456789"
+    server.script = [model_server.fault(401, "Incorrect API key provided: sk-live-0123456789", "invalid_api_key")]
+    with pytest.raises(ModelUnauthorized) as caught:
+        ask()
+    assert "sk-live" not in str(caught.value.as_dict())
+    assert "OPENAI_API_KEY" in caught.value.message
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,15 @@ def test_the_offline_model_leaves_nothing(submit, worker):
     assert ModelCall.objects.count() == 0
 
 
+def test_the_installations_own_key_is_kept_nowhere(submit, worker, priced, settings):
+    settings.OPENAI_API_KEY = "sk-live-0123456789"
+    priced.answers("Your key is sk-live-0123456789.")
+    worker.finish(submit([SAY | {"objective": "Say sk-live-0123456789."}], model=MODEL))
+    call = whole(ModelCall.objects.get())
+    assert "sk-live" not in f"{call.request}{call.response}"
+    assert call.response == "Your key is [redacted]."
+
+
 # --- Answers taken again -------------------------------------------------------------------
 @pytest.fixture
 def caching(agent):

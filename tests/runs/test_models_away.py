@@ -12,13 +12,15 @@ from agentsys.core.errors import (
     ModelFailed,
     ModelNotFound,
     ModelOverloaded,
+    ModelQuotaExhausted,
     ModelRateLimited,
+    ModelUnauthorized,
     ModelUnavailable,
 )
 from agentsys.llm.types import ModelResponse, Usage
-from agentsys.runs import blockers
+from agentsys.runs import blockers, control, services
 from agentsys.runs.models import Breaker, Run
-from agentsys.runs.store import breakers
+from agentsys.runs.store import breakers, sweeps
 from agentsys.runs.store.breakers import MOST
 from tests.support import priced as scripted
 from tests.support.rows import sql, wake_now
@@ -165,6 +167,59 @@ def test_budgets_hold_across_models(submit, worker, models):
     run = worker.finish(submit([SAY], limits={"tokens": 50_000}))
     assert run.status == "succeeded"
     assert Run.objects.get(pk=run.pk).input_tokens == 10
+
+
+# --- Accounts that are not in order ---------------------------------------------------------
+@pytest.mark.parametrize("error", [ModelUnauthorized, ModelQuotaExhausted])
+def test_a_step_waits_for_the_account_and_goes_on_when_somebody_says_so(submit, agent, worker, models, error):
+    alone(models, agent)
+    models[FIRST] = [error("The key is not taken.", model=FIRST, cost=False)]
+    run = submit([SAY | {"max_attempts": 1}], answer="${say}")
+    worker.work()
+    run.refresh_from_db()
+    assert (run.status, run.reason) == ("waiting", "credential")
+    step = run.steps.get()
+    assert (step.status, step.reason, step.failures, step.error["code"]) == ("waiting", "credential", 0, error.code)
+    assert "step.waiting say" in events(run)
+    found = blockers.of(run, live_lanes=["model"]).found[0]
+    assert (found.kind, f"/runs/{run.pk}/resume" in found.unblock) == ("credential", True)
+    assert not Breaker.objects.exists()
+
+    control.resume(run)
+
+    assert worker.finish(run).result == "said by first"
+
+
+def test_a_step_that_waits_for_an_account_asks_again_by_itself(submit, agent, worker, models):
+    alone(models, agent)
+    models[FIRST] = [ModelUnauthorized("No."), ModelUnauthorized("No.")]
+    run = submit([SAY], answer="${say}")
+    worker.work()
+    assert sweeps.release_credentials() == []
+    sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE run_id = %s", run.pk)
+    assert sweeps.release_credentials() == ["model"]
+    worker.work()
+    assert statuses(run) == {"say": "waiting"}
+    sql("UPDATE runs_step SET available_at = clock_timestamp() WHERE run_id = %s", run.pk)
+    sweeps.release_credentials()
+    assert worker.finish(run).result == "said by first"
+
+
+def test_another_account_answers_in_the_place_of_one_that_is_not_in_order(submit, worker, models):
+    models[FIRST], models[SECOND] = [ModelQuotaExhausted("No credit.")], [ModelUnauthorized("No.")]
+    run = worker.finish(submit([SAY], answer="${say}"))
+    assert run.result == "said by third"
+    assert [code for _, _, code in switched(run)] == ["model_quota_exhausted", "model_unauthorized"]
+
+
+def test_a_cancel_reaches_a_step_that_waits_for_an_account(submit, agent, worker, models):
+    alone(models, agent)
+    models[FIRST] = [ModelUnauthorized("No.")]
+    run = submit([SAY])
+    worker.work()
+    services.cancel(run)
+    run.refresh_from_db()
+    assert (run.status, statuses(run)) == ("cancelled", {"say": "cancelled"})
 
 
 # --- Breakers -----------------------------------------------------------------------------

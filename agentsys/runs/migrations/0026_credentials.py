@@ -5,19 +5,12 @@ from django.db.models import Q
 
 #: What an attempt that was broken off has left is of no use.
 DROP = "DROP INDEX CONCURRENTLY IF EXISTS step_uncredited"
-INDEX = (
-    "CREATE INDEX CONCURRENTLY step_uncredited ON runs_step (id)"
-    " WHERE reason = 'credential' AND status = 'waiting'"
-)
+INDEX = "CREATE INDEX CONCURRENTLY step_uncredited ON runs_step (id) WHERE reason = 'credential' AND status = 'waiting'"
 
 
 class Migration(migrations.Migration):
     atomic = False
-<<<<<<<< HEAD:agentsys/runs/migrations/0026_credentials.py
     dependencies = [("runs", "0025_model_calls"), ("accounts", "0003_credential")]
-========
-    dependencies = [("runs", "0018_acting"), ("accounts", "0002_credential")]
->>>>>>>> 9fa6be2 (Credentials have their tests, their page in the admin and their lines in README and CHANGELOG):agentsys/runs/migrations/0019_credentials.py
     operations = [
         migrations.SeparateDatabaseAndState(
             [migrations.RunSQL([DROP]), migrations.RunSQL([INDEX])],

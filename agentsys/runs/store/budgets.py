@@ -16,7 +16,7 @@ from agentsys.core import db
 from agentsys.core.errors import BudgetExhausted, InvalidInput, InvalidTransition
 
 from ..states import RUN_FINAL, RunStatus, StepStatus
-from . import acting, replan
+from . import acting, replan, waiting
 from .change import Change, locked
 from .create import NewSteps
 from .holding import PARALLEL
@@ -47,7 +47,7 @@ def work(run_id: UUID | None = None, *, after: int = 0) -> list[db.Row]:
 
 
 def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) -> Raised:
-    """Set limits of a run, end its pause, and let its parked steps go on where there is room.
+    """Set limits of a run, end its pause, and let its parked steps go on where there is room, or a credential to try.
 
     Raises:
         InvalidTransition: the run ends or has ended.
@@ -62,8 +62,10 @@ def resume(run_id: UUID, limits: Mapping[str, float], *, by: str | None = None) 
         if was_paused:
             change.resume(by=by)
         found = work(run_id)
-        funded = [_fund(change, row["step_id"]) for row in found if row["what"] == "fund"]
-    return Raised(change.lanes, bool(limits) or was_paused or any(funded))
+        went_on = [_fund(change, row["step_id"]) for row in found if row["what"] == "fund"]
+        for row in db.rows(SQL["waiting_for_credentials"], run_id=run_id):  # whoever resumes has mended what was wrong
+            went_on.append(waiting.release(change, row["key"], "credential"))
+    return Raised(change.lanes, bool(limits) or was_paused or any(went_on))
 
 
 def _set_limits(change: Change, limits: Mapping[str, float], by: str | None) -> None:
@@ -121,14 +123,7 @@ def _fund(change: Change, step_id: int) -> bool:
         return False
     if row["kept"] is not None:
         return _insert_kept(change, row)
-    moved = db.rows(
-        SQL["leave_waiting"], run_id=change.run["id"], key=row["key"], reason=REASON, to=change.ready.value,
-        output=None, error=None, priority=change.run["priority"], held=change.held,
-    )[0]  # fmt: skip
-    _gone_on(change, moved["status"], row["lane"])
-    change.event("step.released", row["key"], why=REASON)
-    change.ring(row["lane"])
-    return True
+    return waiting.release(change, row["key"], REASON)
 
 
 def _insert_kept(change: Change, row: db.Row) -> bool:

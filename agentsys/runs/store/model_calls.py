@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from agentsys.core import db
 from agentsys.core.errors import AgentSysError, ToolOutputTooLarge
 from agentsys.core.sanitize import clean
+from agentsys.llm.keys import own_keys
 from agentsys.llm.parts import assembled, parts_of
 from agentsys.llm.types import ModelRequest, Usage
 from agentsys.runs.told import told
@@ -118,7 +119,7 @@ def read(workspace_id: UUID, step_id: int, call_id: int, answer: str) -> tuple[d
 
 def _named(value: Any) -> tuple[str, bytes]:
     try:
-        raw = to_json(clean(value, max_bytes=MAX_BYTES))
+        raw = to_json(own_keys().value(clean(value, max_bytes=MAX_BYTES)))
     except ToolOutputTooLarge:
         raw = to_json({"left_out": "larger than what is kept"})
     return _sha256(raw), raw

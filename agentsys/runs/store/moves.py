@@ -15,6 +15,7 @@ from agentsys.core.errors import (
     CredentialUnavailable,
     LeaseLost,
     LoopDetected,
+    ModelAccountFailed,
     OutcomeUnknown,
 )
 from agentsys.core.http_headers import MAX_RETRY_AFTER_S
@@ -30,6 +31,9 @@ from .payloads import Owner
 from .reservations import Spending
 from .sql import SQL
 from .unknown import MAX_FREE_ATTEMPTS
+
+#: A step that waits for an account of a provider, of which nobody tells us, asks again after so long, in seconds.
+LOOKS_AGAIN_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,9 @@ def _fail(claim: Claim, fault: Fault) -> Sequence[str]:
 def park(change: Change, claim: Claim, error: BudgetExhausted | CredentialUnavailable, **how: Any) -> db.Row:
     """running -> waiting(budget or credential): nothing of it is lost, and it goes on by itself.  Uses up no try."""
     reason = "budget" if isinstance(error, BudgetExhausted) else "credential"
+    how = {"outcome": "parked", "delay_s": LOOKS_AGAIN_S if isinstance(error, ModelAccountFailed) else None, **how}
     change.park(reason)
-    row = leave(change, claim, StepStatus.WAITING, error=error, reason=reason, **{"outcome": "parked", **how})
+    row = leave(change, claim, StepStatus.WAITING, error=error, reason=reason, **how)
     change.event("step.waiting", claim.key, reason=reason, error=told(error))
     return row
 
