@@ -1,9 +1,10 @@
-"""What an agent version wants a person to approve: ``{tools, expires_s, on_denied}``, each optional."""
+"""What an agent version wants a person to approve: ``{tools, expires_s, on_denied, trust}``, each optional."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from agentsys.agents import trust
 from agentsys.agents.plan_fields import MAX_WAIT_S
 from agentsys.core.faults import Fault, fault
 
@@ -11,7 +12,7 @@ from agentsys.core.faults import Fault, fault
 ALL = "all"
 #: What a denial does: the step fails, or succeeds with the denial as its output.
 ON_DENIED = ("fail", "result")
-_FIELDS = ("tools", "expires_s", "on_denied")
+_FIELDS = ("tools", "expires_s", "on_denied", "trust")
 
 
 def wanted(tool: str, terms: Mapping[str, Any]) -> bool:
@@ -32,6 +33,7 @@ def faults(terms: Any, *, known: Collection[str], path: str = "approvals") -> It
         yield from _expiry_faults(terms["expires_s"], f"{path}.expires_s")
     if terms.get("on_denied", "fail") not in ON_DENIED:
         yield fault(f"{path}.on_denied", "bad_value", f"on_denied must be {' or '.join(ON_DENIED)}.")
+    yield from trust.faults(terms.get("trust", {}), known=known, path=f"{path}.trust")
 
 
 def _tools_faults(tools: Any, path: str, known: Collection[str]) -> Iterator[Fault]:

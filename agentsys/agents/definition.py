@@ -69,9 +69,10 @@ class Definition:
 
     def _named(self) -> list[str]:
         """The tools that it speaks of."""
-        listed = self.approvals.get("tools") if isinstance(self.approvals, dict) else None
+        terms = self.approvals if isinstance(self.approvals, dict) else {}
+        listed, trusted = terms.get("tools"), terms.get("trust")
         more = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
-        return [*self.tools, *more]
+        return [*self.tools, *more, *(trusted if isinstance(trusted, dict) else ())]
 
 
 #: What a definition consists of, in the order in which it is told.

@@ -47,7 +47,8 @@ class DefinitionBody(Body):
     output_schema = Object(allow_null=True, default=None, help_text="JSON Schema of results.")
     limits = Object(default=dict, help_text="steps, tokens, cost_usd, time_s, parallel")
     approvals = Object(
-        default=dict, help_text="What a person must approve: tools (names or all), expires_s, on_denied."
+        default=dict,
+        help_text="What a person must approve: tools (names or all), expires_s, on_denied, trust ({tool: sources}).",
     )
     planning = Object(
         default=dict,

@@ -30,6 +30,10 @@ class ApprovalOut(serializers.ModelSerializer[Approval]):
     tool = serializers.CharField(source="step.tool", help_text="Empty for a question.")
     arguments = serializers.JSONField(allow_null=True, help_text="Of the call; of a question: question, schema.")
     digest = serializers.CharField(help_text="SHA-256 of what is decided on; send it back to decide on just that.")
+    tainted = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        help_text="Arguments that come from where the agent does not trust it for this tool: {argument: [source, …]}.",
+    )
     decision = serializers.SerializerMethodField()
     decided_by = serializers.CharField(source="decided_by.username", allow_null=True, default=None)
     answer = serializers.JSONField(allow_null=True, help_text="What was answered, or why it was denied.")
@@ -40,8 +44,8 @@ class ApprovalOut(serializers.ModelSerializer[Approval]):
     class Meta:
         model = Approval
         fields = [
-            "id", "run", "step", "kind", "tool", "arguments", "digest", "decision", "decided_by", "answer", "replaces",
-            "created_at", "expires_at", "decided_at",
+            "id", "run", "step", "kind", "tool", "arguments", "digest", "tainted", "decision", "decided_by", "answer",
+            "replaces", "created_at", "expires_at", "decided_at",
         ]  # fmt: skip
         read_only_fields = fields
 

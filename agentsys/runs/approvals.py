@@ -55,7 +55,7 @@ def get(workspace_id: UUID, approval_id: UUID) -> Approval:
 
 def lean(found: "QuerySet[Approval]") -> "QuerySet[Approval]":
     """Approvals for a list: their step's key and tool, who decided, ``short_arguments`` and ``short_answer``."""
-    shown = ("workspace_id", "run_id", "kind", "digest", "decision", "replaces_id")
+    shown = ("workspace_id", "run_id", "kind", "digest", "tainted", "decision", "replaces_id")
     times = ("created_at", "expires_at", "decided_at")
     related = ("step__key", "step__tool", "decided_by__username")
     found = found.select_related("step", "decided_by").only(*shown, *times, *related)

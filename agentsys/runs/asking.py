@@ -7,7 +7,8 @@ arguments have the digest that they were stored with.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -68,18 +69,24 @@ def question(tool: str, arguments: Any, kind: ApprovalKind = ApprovalKind.APPROV
 
 
 def about_call(
-    claim: Claim, spec: ToolSpec, arguments: Any, *, skip: Callable[[Any], bool] | None = None
+    claim: Claim,
+    spec: ToolSpec,
+    arguments: Any,
+    *,
+    skip: Callable[[Any], bool] | None = None,
+    tainted: Mapping[str, list[str]] | None = None,
 ) -> Question | None:
     """What is to be asked before ``spec`` is called with settled arguments; None: it has been approved.
 
     Args:
         skip: Tells whether a value is known only in the call itself; see arguments.faults.
+        tainted: What comes from where it should not, see trust; the person is told.
 
     Raises:
         ToolArgumentsInvalid: nobody needs to be asked about a call that cannot be made.
     """
     runner.check(spec, arguments, skip=skip)
-    asked = question(spec.name, arguments)
+    asked = replace(question(spec.name, arguments), tainted=dict(tainted or {}))
     return None if decisions.is_approved(claim, asked.digest) else asked
 
 

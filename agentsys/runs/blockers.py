@@ -9,6 +9,7 @@ from django.conf import settings
 
 from agentsys.core import db
 
+from . import trust
 from .models import Run
 from .states import RUN_FINAL, RunStatus, StepKind, StepStatus
 from .store.control import WITH_PARENT
@@ -190,6 +191,8 @@ def _asked(row: db.Row, _run: Run) -> Blocker:
     kind, verb = ("question", "answer") if row["reason"] == "input" else ("approval", "approve, /edit or /deny")
     what = "to answer its question" if kind == "question" else f"to say whether {row['tool']} may be called"
     message = f"{row['key']} waits for a person {what}."
+    if row["tainted"]:
+        message = f"{message[:-1]}: {trust.said(row['tainted'])}."[:400]
     data = {"approval": row["approval"], "expires_at": row["expires_at"]}
     return Blocker(kind, row["key"], row["told_at"], message, f"POST /api/v1/approvals/{row['approval']}/{verb}", data)
 

@@ -22,7 +22,7 @@ from agentsys.tools.context import ToolContext
 from agentsys.tools.mcp import catalogue
 from agentsys.tools.registry import ToolSpec
 
-from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, vault, verifying
+from . import acted, asking, delegation, dispatch, files, loops, planned, recorded, trust, vault, verifying
 from .delegation import Delegated
 from .leases import Held
 from .metering import Meter
@@ -96,14 +96,15 @@ def tool(held: Held) -> Outcome:
     arguments = rendered(claim.run_id, template)
     if claim.effect == RECORDED:
         return recorded.replay(claim, arguments)
-    needs_word = claim.approval or spec.approval
+    tainted = trust.tainted(claim, template)
+    needs_word = claim.approval or spec.approval or bool(tainted)
     if needs_word:
         arguments = asking.settled(arguments)
     call = vault.Call.of(spec, template, arguments)
     if claim.reason == VERIFY and (verified := _verified(held, call)):
         return verified
     loops.check_call(claim, arguments)
-    if needs_word and (question := asking.about_call(claim, spec, arguments, skip=call.skip)):
+    if needs_word and (question := asking.about_call(claim, spec, arguments, skip=call.skip, tainted=tainted)):
         return question
     entered = vault.enter(claim, call)
     held.context = _context(held, _with_lease(held.ensure), entered)

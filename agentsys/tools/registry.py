@@ -28,30 +28,15 @@ R = TypeVar("R")
 
 EFFECTS = ("pure", "idempotent", "verifiable", "unsafe")
 LANES = ("network", "compute")
+Source = Literal["", "tool", "web"]
+SOURCES: tuple[Source, ...] = ("", "tool", "web")
 MAX_TIMEOUT_S = 86_400.0
 #: What providers and the database's column both take.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
-_BUILTIN = tuple(
-    f"agentsys.tools.builtin.{name}"
-    for name in (
-        "arithmetic",
-        "clock",
-        "data",
-        "files",
-        "html",
-        "http",
-        "language",
-        "mail",
-        "pdf",
-        "observation",
-        "sandbox",
-        "search",
-        "shell",
-        "table",
-        "text",
-        "web",
-    )
+_BUILTIN_NAMES = (
+    "arithmetic clock data files html http language mail pdf observation sandbox search shell table text web"
 )
+_BUILTIN = tuple(f"agentsys.tools.builtin.{name}" for name in _BUILTIN_NAMES.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +62,8 @@ class ToolSpec:
     address: str = ""
     #: Credentials that the tool itself asks for, by ctx.secret(name).
     secrets: tuple[str, ...] = ()
+    #: Where its output comes from, beside its arguments and the run's files; see ``tool``.
+    source: str = ""
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -110,6 +97,7 @@ def tool(
     result_path: str = "",
     address: str = "",
     secrets: tuple[str, ...] = (),
+    source: Source | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """Declare a function as a tool; it stays an ordinary function.
@@ -130,6 +118,9 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
             go to its host.  A tool that calls an address of its own choosing names none.
         secrets: Names of credentials of the workspace that the tool asks for with ``ctx.secret(name)``; the step
             waits while one of them is missing, or does not allow this tool.
+        source: Where its output comes from: ``web`` where anybody may have written it (a page, a mailbox, a ticket), so
+            that a call that cannot be taken back is not given it without a person's word; ``tool``; or "" where it has
+            only what it was given, which is what a ``pure`` tool is taken for unless it says so.
 
     Raises:
         TypeError: the declaration is not usable; its message says what to change.
@@ -158,6 +149,7 @@ def _spec(
     result_path: str = "",
     address: str = "",
     secrets: tuple[str, ...] = (),
+    source: Any = None,
 ) -> ToolSpec:
     name = name or f"{function.__module__}.{function.__name__}"
     is_async = inspect.iscoroutinefunction(function)
@@ -166,6 +158,8 @@ def _spec(
     _check(name, effect=effect, lane=lane, timeout_s=timeout_s, verify=verify, description=description)
     signature = Signature.of(function, name)
     _check_secrets(name, signature, address, secrets)
+    if source not in (None, *SOURCES):
+        raise TypeError(f"Tool {name}: source must be one of {', '.join(map(repr, SOURCES))}, not {source!r}.")
     return ToolSpec(
         name=name,
         description=description,
@@ -183,6 +177,7 @@ def _spec(
         result_path=result_path,
         address=address,
         secrets=tuple(secrets),
+        source=("" if effect == "pure" else "tool") if source is None else source,
     )
 
 

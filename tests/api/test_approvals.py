@@ -15,8 +15,8 @@ from tests.support.threads import in_parallel
 
 APPROVALS = "/api/v1/approvals"
 FIELDS = {
-    "id", "run", "step", "kind", "tool", "arguments", "digest", "decision", "decided_by", "answer", "replaces",
-    "created_at", "expires_at", "decided_at",
+    "id", "run", "step", "kind", "tool", "arguments", "digest", "tainted", "decision", "decided_by", "answer",
+    "replaces", "created_at", "expires_at", "decided_at",
 }  # fmt: skip
 BODIES: dict[str, dict[str, Any]] = {
     "approve": {}, "edit": {"arguments": {"to": "eve"}}, "deny": {"reason": "no"}, "answer": {"answer": 1},
@@ -50,6 +50,15 @@ def test_an_approval_shows_what_is_decided_on(viewer: Any, asked: Run) -> None:
     assert (body["arguments"], body["digest"], body["decision"]) == ({"to": "bob"}, one.digest, None)
     question = viewer.get(path_of(open_of(asked, "who"))).json()
     assert (question["kind"], question["tool"], question["arguments"]["question"]) == ("input", "", "Who?")
+
+
+def test_an_approval_says_which_arguments_come_from_a_stranger(viewer: Any, submit: Any, worker: Any) -> None:
+    page = {"key": "page", "tool": "test.page", "arguments": {"text": "hello"}}
+    run = submit([page, {"key": "send", "tool": "test.send", "arguments": {"to": "ada", "text": "${page.text}"}}])
+    worker.work()
+    one = open_of(run, "send")
+    assert viewer.get(path_of(one)).json()["tainted"] == {"text": ["web"]}
+    assert viewer.get(APPROVALS, {"run": run.pk}).json()["results"][0]["tainted"] == {"text": ["web"]}
 
 
 def test_they_are_listed_by_run_and_state(viewer: Any, asked: Run, submit: Any, worker: Any) -> None:

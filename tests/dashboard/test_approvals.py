@@ -264,3 +264,12 @@ def test_the_terms_of_an_agent_are_edited_in_its_form(staff, agent):
     assert agent.current_version.approvals == {"tools": "all"}
     assert "all" in author.page(url).text()
     assert Approval.objects.count() == 0
+
+
+def test_a_person_is_told_why_they_are_asked(operator, submit, worker):
+    page = {"key": "page", "tool": "test.page", "arguments": {"text": "hello"}}
+    run = submit([page, {"key": "send", "tool": "test.send", "arguments": {"to": "ada", "text": "${page.text}"}}])
+    worker.work()
+    shown = operator.page(page_of(open_of(run, "send"))).text()
+    assert "Asked because" in shown
+    assert "text comes from web" in shown

@@ -90,6 +90,21 @@ def charge(ctx: ToolContext, how: str = "ok") -> str:
     return "charged"
 
 
+@tool(effect="unsafe", lane="compute", name="test.send", timeout_s=5)
+def send(ctx: ToolContext, to: str, text: Any = None) -> str:
+    """Send something where it cannot be taken back."""
+    calls.append(("send", {"to": to, "text": text}))
+    return f"sent to {to}"
+
+
+@tool(effect="pure", lane="compute", name="test.page", timeout_s=5, source="web")
+def page(text: str, *, fails: bool = False) -> dict[str, str]:
+    """Give back what anybody may have written."""
+    if fails:
+        raise ToolFailed(text)
+    return {"text": text}
+
+
 @tool(effect="verifiable", lane="compute", name="test.transfer", timeout_s=5, verify="test.transferred")
 def transfer(ctx: ToolContext, how: str = "ok") -> str:
     """Do what may be asked for afterwards."""

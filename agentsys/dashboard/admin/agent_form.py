@@ -88,7 +88,7 @@ class AgentForm(forms.ModelForm):
     )
     approvals = _Document(
         required=False,
-        help_text='What a person must approve: {"tools": ["http.post"]} or {"tools": "all"}; expires_s, on_denied.',
+        help_text='What a person must approve: {"tools": ["http.post"]}, or "all"; expires_s, on_denied, trust.',
     )
     planning = _Document(
         required=False,

@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from agentsys.dashboard import links, text
-from agentsys.runs import approvals
+from agentsys.runs import approvals, trust
 from agentsys.runs.models import Approval
 from agentsys.runs.states import ApprovalKind
 
@@ -93,6 +93,7 @@ def _facts(approval: Approval, now: datetime) -> list[tuple[str, str]]:
     left_s = (approval.expires_at - now).total_seconds() if approval.expires_at and is_open else None
     return [
         ("Step", approval.step.key),
+        ("Asked because", text.clip(trust.said(approval.tainted), 300)),
         ("Asked (UTC)", text.moment(approval.created_at)),
         ("Waits for", text.duration((now - approval.created_at).total_seconds()) if is_open else ""),
         ("Expires in", text.duration(left_s)),

@@ -31,6 +31,7 @@ class Approval(models.Model):
     kind = models.CharField(max_length=16, choices=ApprovalKind)
     arguments = models.JSONField(null=True)
     digest = models.CharField(max_length=64)
+    tainted = models.JSONField(default=dict, db_default={})  # argument -> sources, see runs.trust
     decision = models.CharField(max_length=10, choices=Decision, blank=True)  # "" while it is open
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False

@@ -15,8 +15,9 @@ RETURNING a.id;
 
 -- name: insert_question
 -- After running -> waiting, in its transaction.  It ends when the step's wait does.
-INSERT INTO runs_approval (id, workspace_id, run_id, step_id, kind, arguments, digest, decision, created_at, expires_at)
-SELECT %(id)s, s.workspace_id, s.run_id, s.id, s.reason, %(arguments)s::jsonb, %(digest)s, '', clock_timestamp(), s.available_at
+INSERT INTO runs_approval (id, workspace_id, run_id, step_id, kind, arguments, digest, tainted, decision, created_at, expires_at)
+SELECT %(id)s, s.workspace_id, s.run_id, s.id, s.reason, %(arguments)s::jsonb, %(digest)s, %(tainted)s::jsonb, '', clock_timestamp(),
+       s.available_at
   FROM runs_step s WHERE s.id = %(step_id)s
 RETURNING id, expires_at;
 
@@ -29,9 +30,9 @@ RETURNING id;
 
 -- name: insert_edited
 -- The call as somebody wants it, approved with that.  The same call may have been approved before.
-INSERT INTO runs_approval (id, workspace_id, run_id, step_id, kind, arguments, digest, decision, decided_by_id, created_at,
+INSERT INTO runs_approval (id, workspace_id, run_id, step_id, kind, arguments, digest, tainted, decision, decided_by_id, created_at,
     expires_at, decided_at, replaces_id)
-SELECT %(id)s, workspace_id, run_id, step_id, kind, %(arguments)s::jsonb, %(digest)s, 'approve', %(by_id)s, decided_at,
+SELECT %(id)s, workspace_id, run_id, step_id, kind, %(arguments)s::jsonb, %(digest)s, a.tainted, 'approve', %(by_id)s, decided_at,
     expires_at, decided_at, a.id
   FROM runs_approval a WHERE a.id = %(replaces)s
 ON CONFLICT (step_id, digest) DO NOTHING;

@@ -6,7 +6,7 @@ SELECT s.key, s.kind, s.tool, s.status, s.reason, s.held, s.lane, s.available_at
        s.error -> 'data' -> 'budgets' AS budgets, s.error -> 'data' -> 'credentials' AS credentials,
        to_timestamp((s.fair_key + %(priority)s * 30000000) / 1e6) AS queued_at,
        coalesce((SELECT max(at) FROM runs_event WHERE run_id = s.run_id AND step = s.key), s.created_at) AS told_at,
-       a.id AS approval, a.expires_at, child.id AS child, child.status AS child_status, slot.lim, slot.used,
+       a.id AS approval, a.expires_at, a.tainted, child.id AS child, child.status AS child_status, slot.lim, slot.used,
        CASE WHEN s.status = 'ready' THEN (
            SELECT count(*) FROM (SELECT FROM runs_step o WHERE o.status = 'ready' AND o.lane = s.lane
                                     AND o.fair_key < s.fair_key LIMIT 1000) ahead) END AS ahead,

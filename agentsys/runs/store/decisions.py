@@ -4,8 +4,8 @@ Every decision is taken under the run's lock by one guarded UPDATE of the open r
 finds it decided.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -37,13 +37,14 @@ class Question:
     """What a step asks of a person.
 
     ``arguments`` are those of the call, or ``{question, schema}``; ``size_bytes`` and ``digest`` are of what is
-    shown, see asking.
+    shown, see asking; ``tainted`` are arguments that come from where they should not, see trust.
     """
 
     kind: ApprovalKind
     arguments: Any
     digest: str
     size_bytes: int
+    tainted: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def _ask(claim: Claim, question: Question) -> None:
         how = {"reason": question.kind.value, "delay_s": _time_s(claim), "outcome": "asked"}
         leave(change, claim, StepStatus.WAITING, **how)
         values = {"id": uuid7(), "step_id": claim.id, "arguments": Jsonb(question.arguments), "digest": question.digest}
+        values["tainted"] = Jsonb(dict(question.tainted))
         (row,) = db.rows(SQL["insert_question"], **values)
         change.park(question.kind)
         change.event("approval.requested", claim.key, **_asked(claim, question, row))
@@ -104,6 +106,8 @@ def _asked(claim: Claim, question: Question, row: db.Row) -> dict[str, Any]:
         "approval": str(row["id"]), "kind": question.kind.value, "tool": claim.tool, "digest": question.digest,
         "expires_at": row["expires_at"].isoformat(), "arguments_bytes": question.size_bytes,
     }  # fmt: skip
+    if question.tainted:
+        asked["tainted"] = dict(question.tainted)
     return {**asked, "arguments": question.arguments} if question.size_bytes <= MAX_EVENT_BYTES else asked
 
 

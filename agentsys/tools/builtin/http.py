@@ -46,6 +46,7 @@ class Answer(TypedDict, total=False):
     timeout_s=60.0,
     result_path="text || json",
     address="url",
+    source="web",
     examples=(
         "fetch http://example.com/page",
         "download https://example.com/data.json",
@@ -75,6 +76,7 @@ async def get(url: Url, headers: Headers = None, query: Query = None, allow_erro
     timeout_s=60.0,
     result_path="text || json",
     address="url",
+    source="web",
     examples=(
         "post the result to https://example.com/hook",
         "send it to https://example.com/api",

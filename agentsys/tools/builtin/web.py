@@ -27,7 +27,7 @@ class Hits(TypedDict):
     results: list[Hit]
 
 
-@tool(name="web.search", effect="pure", lane="network", timeout_s=60.0, result_path="results")
+@tool(name="web.search", effect="pure", lane="network", timeout_s=60.0, result_path="results", source="web")
 async def search(
     query: Annotated[str, Field(min_length=1, max_length=500, description="What to look for.")],
     max_results: Annotated[int, Field(ge=1, le=50, description="How many results are given back.")] = 10,

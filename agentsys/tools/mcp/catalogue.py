@@ -110,6 +110,7 @@ def spec_of(row: McpTool) -> ToolSpec:
         is_async=True,
         function=partial(_call, row, effect in ("pure", "idempotent")),
         signature=Matching(schema),
+        source="mcp",
     )
 
 
