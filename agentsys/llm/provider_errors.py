@@ -55,6 +55,11 @@ def of(prefix: str, name: str, error: exceptions.AgentRunError) -> AgentSysError
     )
 
 
+def unreadable(model: str, error: Exception) -> ModelUnavailable:
+    """Something answered that does not speak the protocol, or not just now."""
+    return ModelUnavailable(f"{model} answered with what cannot be read ({type(error).__name__}).", model=model)
+
+
 def check_is_whole(model: str, response: messages.ModelResponse, usage: Usage) -> None:
     """An answer that is none, though it came without an error.
 
@@ -70,7 +75,8 @@ def check_is_whole(model: str, response: messages.ModelResponse, usage: Usage) -
             " Raise AGENTSYS_MODEL_MAX_TOKENS, or the budget that leaves it no more.",
             **data,
         )
-    if response.finish_reason == "error" or response.state in ("incomplete", "interrupted"):
+    unended = response.finish_reason is None and not (response.provider_details or {}).get("finish_reason")
+    if unended or response.finish_reason == "error" or response.state in ("incomplete", "interrupted"):
         raise ModelUnavailable(f"{model} broke off in the middle of its answer.", **data)
 
 

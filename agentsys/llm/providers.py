@@ -4,6 +4,7 @@ Imported by a dotted name and in workers only (``llm.client.load``).  The librar
 twice unseen; they are built with no retries, so that every attempt is one the engine counted.
 """
 
+import logging
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -31,6 +32,7 @@ from agentsys.llm.pieces import Pieces
 from agentsys.llm.types import ModelRequest, ModelResponse, Usage
 from agentsys.llm.whole import WholeChat, WholeOllama
 
+logger = logging.getLogger(__name__)
 #: The prices that are known here, with the version that has them.
 _PRICES = f"genai-prices {version('genai-prices')}"
 OLLAMA_URL = "http://127.0.0.1:11434/v1"
@@ -47,10 +49,14 @@ async def ask(
     Raises:
         ModelUnavailable, ModelFailed, ModelAccountFailed: see ``llm.client.complete``.
     """
+    model = _model(prefix, name)
     try:
-        response = await _request(_model(prefix, name), request, timeout_s, told)
+        response = await _request(model, request, timeout_s, told)
     except (exceptions.ModelAPIError, exceptions.UnexpectedModelBehavior) as error:
         raise provider_errors.of(prefix, name, error) from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:  # the library trusts what it reads
+        logger.warning("%s:%s answered with what cannot be read", prefix, name, exc_info=True)
+        raise provider_errors.unreadable(f"{prefix}:{name}", error) from error
     usage, priced_by = _usage(prefix, name, response)
     provider_errors.check_is_whole(f"{prefix}:{name}", response, usage)
     return ModelResponse(wire.output_of(request, response), usage, f"{prefix}:{name}", priced_by)

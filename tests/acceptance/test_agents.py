@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from agentsys.infrastructure.embedded import scratch
-from tests.support import model_server
-from tests.support.model_server import ModelServer, Reply
+from agentsys.llm import scripted as model_server
+from agentsys.llm.scripted import ModelServer, Reply
 from tests.support.stack import Up
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(240)]

@@ -8,8 +8,8 @@ import pytest
 
 from agentsys.agents.answer import make_answer
 from agentsys.core.errors import InvalidInput, OutputInvalid
-from tests.support import model_server
-from tests.support.model_server import ModelServer, serving
+from agentsys.llm import scripted as model_server
+from agentsys.llm.scripted import ModelServer, serving
 
 SCHEMA = {"type": "object", "properties": {"words": {"type": "integer"}}, "required": ["words"]}
 

@@ -10,10 +10,10 @@ from agentsys.agents.planner import make_plan
 from agentsys.agents.plans import to_json
 from agentsys.agents.progress import Progress
 from agentsys.core.errors import GoalNotPlannable, ModelUnauthorized, ModelUnavailable, PlanInvalid
+from agentsys.llm import scripted as model_server
+from agentsys.llm.scripted import ModelServer, serving
 from agentsys.llm.types import Usage
 from agentsys.tools import registry
-from tests.support import model_server
-from tests.support.model_server import ModelServer, serving
 
 MODEL = "openai-chat:planner"
 TOOLS = registry.all_tools()
@@ -185,7 +185,7 @@ def test_a_plan_of_too_many_steps_is_a_fault(server: ModelServer) -> None:
 
 
 def test_corrections_share_the_time_of_one_plan(server: ModelServer) -> None:
-    server.script = [model_server.Reply(model_server.submit(BAD).body, delay_s=0.5)] * 3
+    server.script = [model_server.submit(BAD, delay_s=0.5)] * 3
     with pytest.raises(ModelUnavailable):
         plan(timeout_s=0.7)
     assert len(server.requests) < 3

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.model_server import ModelServer, serving
+from agentsys.llm.scripted import ModelServer, serving
 
 
 @pytest.fixture

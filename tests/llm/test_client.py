@@ -17,9 +17,9 @@ from agentsys.core.errors import (
     ModelUnavailable,
 )
 from agentsys.llm import client
+from agentsys.llm import scripted as model_server
+from agentsys.llm.scripted import ModelServer, Reply
 from agentsys.llm.types import ModelRequest, ModelResponse, ToolDef, Usage
-from tests.support import model_server
-from tests.support.model_server import ModelServer, Reply
 
 MODEL = "openai-chat:some-model"
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
@@ -55,7 +55,7 @@ def test_structured_output_is_not_told(server: ModelServer) -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("reply", [model_server.spoken("half of", cut_off=True), model_server.fault(503)])
+@pytest.mark.parametrize("reply", [model_server.spoken("half of", breaks="lost"), model_server.fault(503)])
 def test_an_answer_that_breaks_off_may_be_asked_for_again(server: ModelServer, reply: Reply) -> None:
     server.script = [reply]
     with pytest.raises(ModelUnavailable):

@@ -16,10 +16,12 @@ from agentsys.core.errors import (
     ModelUnavailable,
 )
 from agentsys.llm import client
+from agentsys.llm import scripted as model_server
 from agentsys.llm.compaction import OUTPUT_CHARS, SECTION_CHARS, TURNS, compacted
+from agentsys.llm.scripted import ModelServer, Reply
+from agentsys.llm.scripted.protocols import Chat, encoded
+from agentsys.llm.scripted.replies import Said
 from agentsys.llm.types import Called, ModelRequest, ModelResponse, Turn, Usage
-from tests.support import model_server
-from tests.support.model_server import ModelServer, Reply
 
 MODEL = "openai-chat:some-model"
 
@@ -29,20 +31,12 @@ def ask(*, streamed: bool = False, **more: Any) -> ModelResponse:
     return client.complete(MODEL, request, timeout_s=10, told=(lambda text: None) if streamed else None)
 
 
-def ended(reason: str | None, content: str = "to be", **message: Any) -> Reply:
-    """An answer with this reason for its end."""
-    reply = model_server.text(content)
-    reply.body["choices"][0]["finish_reason"] = reason
-    reply.body["choices"][0]["message"].update(message)
-    return reply
-
-
 def closed(*chunks: bytes) -> Reply:
     """A stream whose connection is closed after these, as if that were its end."""
     return Reply(b"".join(chunks), headers={"Content-Type": "text/event-stream"})
 
 
-TO_BE = model_server._chunk({"choices": [model_server._choice("to be")]})
+TO_BE = encoded(next(Chat.events(Said(("to be",)))))
 
 
 @pytest.mark.parametrize(
@@ -79,9 +73,9 @@ def test_what_is_too_long_is_told_from_what_is_wrong(server: ModelServer) -> Non
 @pytest.mark.parametrize(
     ("reply", "kind", "said"),
     [
-        (ended("content_filter"), ModelRefused, "declined"),
-        (ended("stop", "", refusal="I will not do that."), ModelRefused, "I will not do that"),
-        (ended("length"), AnswerCut, "AGENTSYS_MODEL_MAX_TOKENS"),
+        (model_server.ended("content_filter"), ModelRefused, "declined"),
+        (model_server.ended("stop", refusal="I will not do that."), ModelRefused, "I will not do that"),
+        (model_server.ended("length"), AnswerCut, "AGENTSYS_MODEL_MAX_TOKENS"),
     ],
 )
 def test_what_was_declined_or_cut_is_no_answer_and_says_what_it_used(
@@ -108,7 +102,7 @@ def test_a_provider_that_repeats_the_key_is_not_repeated(server: ModelServer, se
     [
         closed(TO_BE),
         closed(TO_BE, TO_BE),
-        closed(TO_BE, model_server._chunk({"error": {"message": "no", "type": "server_error", "code": "x"}})),
+        closed(TO_BE, encoded(Chat.error())),
         closed(TO_BE, b'data: {"choices": [{"index": 0, "del'),
         closed(TO_BE, b"data: [DONE]\n\n"),
         closed(b"data: [DONE]\n\n"),

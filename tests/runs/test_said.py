@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import redis
 
+from agentsys.llm import scripted as model_server
 from agentsys.runs import dispatch
-from tests.support import model_server
 from tests.support.worker import statuses
 
 ANSWER = [{"key": "say", "kind": "answer", "objective": "Say it."}]
@@ -46,7 +46,7 @@ def test_an_answer_is_shown_as_it_is_written_and_recorded_once(submit: Any, work
 def test_what_was_shown_of_an_answer_that_broke_off_is_no_result(
     submit: Any, worker: Any, said: Any, model: Any
 ) -> None:
-    model.script = [model_server.spoken("It is five", cut_off=True)]
+    model.script = [model_server.spoken("It is five", breaks="lost")]
     run = submit(ANSWER)
 
     worker.drain("model")
