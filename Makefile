@@ -38,7 +38,7 @@ base dev:
 
 # exec, so that the stack is make's own child and ends with it (--with-parent).
 demo: base
-	@exec $(PY) manage.py demo --with-parent $(ARGS)
+	@exec $(PY) manage.py demo --with-parent $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 up: base
 	@exec $(PY) manage.py up --with-parent $(ARGS)

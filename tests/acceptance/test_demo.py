@@ -17,6 +17,7 @@ TITLES = (
     "Take this project's README apart",
     "A fixed plan: parallel branches, Python, and a join",
     "A worker is killed in the middle of a run",
+    "An agent whose first idea fails, who plans anew and asks before it sends",
 )
 
 
@@ -41,6 +42,9 @@ def test_the_demo_succeeds_says_where_to_look_and_leaves_nothing_behind() -> Non
     assert re.search(r"worker-compute \(process \d+\) was killed with SIGKILL while it ran step 't", done.stdout)
     assert re.search(r"step '(two|three)' ran again \d+\.\d s later, as attempt 2", done.stdout)
     assert '"sum": 14' in done.stdout
+    assert re.search(r"5 ✘ failed +read +http.get(.|\n)*5 ✔ succeeded +plan.2", done.stdout)
+    assert re.search(r"\? http.post waits for a person's word \(.*body comes from web\); approved", done.stdout)
+    assert done.stdout.count("received at http://127.0.0.1:") == 1
     assert not [process for process in left if runs(process)]
 
 

@@ -36,6 +36,18 @@ class Client:
         events: list[dict[str, Any]] = self._call("GET", f"runs/{run_id}/events")["results"]
         return events
 
+    def put_agent(self, slug: str, body: dict[str, Any]) -> None:
+        """Make an agent, or give it a new version."""
+        self._call("PUT", f"agents/{slug}", json=body)
+
+    def open_approvals(self, run_id: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._call("GET", f"approvals?run={run_id}&state=open")["results"]
+        return found
+
+    def approve(self, approval: dict[str, Any]) -> None:
+        """Just what was shown."""
+        self._call("POST", f"approvals/{approval['id']}/approve", json={"digest": approval["digest"]})
+
     def close(self) -> None:
         self._http.close()
 

@@ -15,11 +15,13 @@ from rich.console import Console
 from agentsys.infrastructure.demo.client import Client, RestFailed
 from agentsys.infrastructure.demo.mishap import Mishap
 from agentsys.infrastructure.demo.play import Act, play
+from agentsys.infrastructure.demo.research import AGENT, Person, Research, researching
 from agentsys.infrastructure.demo.scenes import scenes
 from agentsys.infrastructure.demo.screen import Screen, brief
 from agentsys.infrastructure.management.commands.up import add_stack_arguments, wanted_stack
 from agentsys.infrastructure.processes import SetupFailed
 from agentsys.infrastructure.supervisor import StopRequested, Supervisor
+from agentsys.llm.names import OFFLINE
 
 
 class Command(BaseCommand):
@@ -28,15 +30,20 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_stack_arguments(parser)
+        parser.add_argument("--model", default="", help="a language model (openai-chat:…) instead of the scripted one")
         parser.add_argument("--keep", action="store_true", help="leave the stack up until Ctrl-C")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         self.console = Console()
         try:
             # The first goal reads the stack's own API description: its own address is let through.
-            with Supervisor(wanted_stack(options, call_itself=True), self._say) as stack:
+            model = options["model"] or (settings.MODEL if settings.MODEL != OFFLINE else "")
+            with (
+                researching(wanted_stack(options, call_itself=True), model) as (wanted, research),
+                Supervisor(wanted, self._say) as stack,
+            ):
                 self._say(stack.welcome())
-                well = self._perform(stack)
+                well = self._perform(stack, research)
                 if options["keep"] and not stack.stop_asked:
                     self._say("the stack stays up until Ctrl-C")
                     stack.watch()
@@ -49,14 +56,15 @@ class Command(BaseCommand):
         if not well:
             raise CommandError("not every goal succeeded")
 
-    def _perform(self, stack: Supervisor) -> bool:
+    def _perform(self, stack: Supervisor, research: Research) -> bool:
         """Play in a thread of its own: this one goes on watching the processes."""
-        acts = [Act(scene) for scene in scenes(settings.BASE_DIR, stack.stack.address)]
+        address = stack.stack.address
+        acts = [Act(scene) for scene in (*scenes(settings.BASE_DIR, address), research.scene(address))]
         results: list[bool] = []
 
         def perform() -> None:
             try:
-                results.append(self._play(stack, acts))
+                results.append(self._play(stack, acts, research))
             except (RestFailed, httpx.HTTPError) as error:
                 self._say(f"the demo cannot go on: {error}")
 
@@ -66,20 +74,24 @@ class Command(BaseCommand):
         player.join(timeout=5)
         return bool(results) and results[0]
 
-    def _play(self, stack: Supervisor, acts: list[Act]) -> bool:
+    def _play(self, stack: Supervisor, acts: list[Act], research: Research) -> bool:
         client = Client(f"{stack.stack.address}/api/v1", stack.stack.username, stack.stack.password)
+        client.put_agent(AGENT, research.agent())
         mishaps = [self._mishap(stack, client, act) for act in acts if act.scene.killed]
+        looks = [*(mishap.look for mishap in mishaps), Person(client, acts[-1], self._say).look]
         with contextlib.closing(client), Screen(self.console, acts) as screen:
 
             def show() -> None:
                 screen.show()
-                for mishap in mishaps:
-                    mishap.look()
+                for look in looks:
+                    look()
 
             well = play(client, acts, show=show, go_on=lambda: not stack.stop_asked)
         if not all(mishap.survived for mishap in mishaps):
             self._say("\nno worker could be killed while it worked")
             well = False
+        for received in research.received:
+            self._say(f"\nreceived at {research.inbox}: {json.dumps(brief(received), ensure_ascii=False)}")
         for act in acts:
             self._tell_result(act, stack.stack.address)
         self._say(f"\nin Flower, a task for each attempt: {stack.stack.flower_address}/tasks")
