@@ -17,14 +17,17 @@ _NEVER = "1000000"
 
 
 class ModelServer:
-    """The replies of its ``script`` are given one by one, or by ``answer``; every request is kept, with its headers."""
+    """The replies of its ``script`` are given one by one, or by ``answer``; every request is kept, with its headers.
+
+    ``answer`` is asked on the thread of the request: by several at once where several ask.
+    """
 
     def __init__(self, answer: Callable[[dict[str, Any]], Reply] | None = None) -> None:
         self.script: list[Reply] = []
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.url = ""
-        self._answer = answer
+        self.answer = answer
         self._lock = threading.Lock()
 
     def reply(self, request: dict[str, Any], headers: dict[str, str]) -> Reply:
@@ -32,9 +35,9 @@ class ModelServer:
         with self._lock:
             self.requests.append(request)
             self.headers.append(headers)
-            if self._answer is not None:
-                return self._answer(request)
-            return self.script.pop(0) if self.script else fault(500, "the script is at its end")
+            if self.answer is None:
+                return self.script.pop(0) if self.script else fault(500, "the script is at its end")
+        return self.answer(request)
 
 
 @contextmanager
