@@ -1,7 +1,7 @@
 """What a credential is made of, checked before it becomes one.  No message repeats what was given."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ MAX_ENTRIES = 100
 _TOOL = re.compile(r"[A-Za-z_][A-Za-z0-9_./:-]{0,99}")
 _SLUG = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _HOST = re.compile(r"(?P<host>[a-z0-9_](?:[a-z0-9._-]{0,252})|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?")
+#: In a text that is kept in the clear: the place of a secret.
+_MARK = re.compile(r"\$\{credential\.([A-Za-z_][A-Za-z0-9_]{0,63})\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +92,13 @@ def as_terms(given: Mapping[str, Any]) -> Terms:
 
 def _hashable(value: Any) -> bool:
     return isinstance(value, list | tuple) and all(isinstance(entry, str) for entry in value)
+
+
+def named_in(text: str) -> set[str]:
+    """The credentials whose places are in a text: ``Bearer ${credential.name}``."""
+    return set(_MARK.findall(text))
+
+
+def filled(text: str, secret: Callable[[str], str]) -> str:
+    """The text with its secrets."""
+    return _MARK.sub(lambda found: secret(found[1]), text)

@@ -29,11 +29,15 @@ _SHOWN = ("id", "workspace_id", "name", "tools", "agents", "hosts", "created_at"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks for secrets: a tool in a run of an agent (its slug) of a workspace."""
+    """Who asks for secrets: a tool in a run of an agent (its slug; None: a person) of a workspace.
+
+    ``server`` is the MCP server whose tool it is: a credential may be given to all of its tools.
+    """
 
     workspace_id: UUID
     tool: str
-    agent: str
+    agent: str | None
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +161,9 @@ def grant(names: Collection[str], caller: Caller) -> Granted:
 def _why_not(name: str, row: Credential | None, caller: Caller) -> str:
     if row is None:
         return f"There is no credential {name}."
-    if caller.tool not in row.tools:
+    if not {caller.tool, caller.server} & set(row.tools):
         return f"The credential {name} may not be given to {caller.tool}."
-    if row.agents and caller.agent not in row.agents:
+    if row.agents and caller.agent is not None and caller.agent not in row.agents:
         return f"The credential {name} may not be used by the agent {caller.agent}."
     return ""
 

@@ -102,7 +102,7 @@ def price(prefix: str, name: str, input_tokens: int, output_tokens: int) -> tupl
 
 
 def _settings(request: ModelRequest, timeout_s: float) -> ModelSettings:
-    made = ModelSettings(request_timeout=timeout_s, timeout=timeout_s, max_retries=0)
+    made = ModelSettings(request_timeout=timeout_s, timeout=timeout_s)  # the clients retry nothing, see _cached_model
     if request.max_output_tokens is not None:
         made["max_tokens"] = request.max_output_tokens
     return made

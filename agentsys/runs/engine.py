@@ -15,6 +15,7 @@ from .afloat import PATIENCE_S, Afloat
 from .attempts import Attempt, Observer, give_back
 from .handlers import Waiting
 from .leases import Held
+from .states import Lane
 from .store import children, claims, complete
 from .store.claims import Claim, Completion, Result
 
@@ -183,6 +184,8 @@ class _Turn:
         if len(found) < room:
             self._dry_until = now + DRY_S
         self._hold(found)
+        if found and self._lane == Lane.MODEL:  # it takes its time: let another thread see whether there is more
+            dispatch.wake([self._lane])
 
     def _room(self) -> int:
         room = self._size - len(self._todo) - len(self._done)

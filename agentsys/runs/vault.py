@@ -83,12 +83,12 @@ def enter(claim: Claim, call: Call) -> Entered:
     if not needed:
         return Entered(call.arguments)
     agent = Run.objects.values_list("agent_version__agent__slug", flat=True).get(pk=claim.run_id)
-    granted = credentials.grant(needed, Caller(claim.workspace_id, call.spec.name, agent))
+    granted = credentials.grant(needed, Caller(claim.workspace_id, call.spec.name, agent, call.spec.server))
     with runner.masked(granted.hidden):
         # Without a credential in the template nothing is sealed: what looks like a mark then is somebody's text.
         arguments = sealed.filled(call.arguments, granted.secrets) if call.names else call.arguments
         for spec in call.specs:
-            _check_address(granted, arguments.get(spec.address))
+            _check_address(granted, spec.url or arguments.get(spec.address))
     return Entered(arguments, granted.hidden, {name: granted.secrets[name] for name in call.declared})
 
 

@@ -64,6 +64,9 @@ class ToolSpec:
     secrets: tuple[str, ...] = ()
     #: Where its output comes from, beside its arguments and the run's files; see ``tool``.
     source: str = ""
+    #: Of an MCP server's tool: the server's name, and the address that is called whatever the arguments.
+    server: str = ""
+    url: str = ""
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -163,6 +163,7 @@ HTTP = {"name": "far", "transport": "http", "url": "https://example.com/mcp"}
         ({**HTTP, "headers": {"Host": "inside"}}, "headers"),
         ({**HTTP, "headers": {"Authorization": "Bearer x"}}, "headers.Authorization"),
         ({**HTTP, "headers": {"X-Api-Key": "x"}}, "headers.X-Api-Key"),
+        ({**HTTP, "headers": {"Authorization": "Bearer ${credential.}"}}, "headers.Authorization"),
         ({**HTTP, "headers": {f"A{n}": "x" for n in range(30)}}, "headers"),
         ({**STDIO, "extra": 1}, "extra"),
     ],

@@ -26,12 +26,15 @@ class Waited:
 
 
 class Calls:
-    """A web process, a slow server and so many workers of the lane ``network``."""
+    """A web process, a slow server and so many workers of the lane ``network``, or of ``model``."""
 
-    def __init__(self, stack: Stack, *, seconds: float, workers: int, slots: int = 16) -> None:
-        self.stack, self.seconds, self._slots = stack, seconds, slots
+    def __init__(self, stack: Stack, *, seconds: float, workers: int, slots: int = 16, lane: str = "network") -> None:
+        self.stack, self.seconds, self._slots, self._lane = stack, seconds, slots, lane
         web_port, self._slow_port = free_port(), free_port()
         stack.env["AGENTSYS_HTTP_ALLOW"] = f"127.0.0.1:{self._slow_port}"
+        stack.env |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{self._slow_port}/v1", "OPENAI_API_KEY": "k"}
+        if lane == "model":
+            stack.env["AGENTSYS_MODEL"] = "openai-chat:slow"
         stack.manage("prepare", DEFAULT_ADMIN_PASSWORD=PASSWORD)
         self.db = psycopg.connect(stack.env["DATABASE_URL"], autocommit=True)
         stack.run("slow", sys.executable, "-m", "tests.benchmarks.slow_server", str(self._slow_port), str(seconds))
@@ -46,8 +49,8 @@ class Calls:
         self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['access']}"
 
     def add_worker(self) -> psutil.Process:
-        name = f"network-{self.stack.count('network')}"
-        command = ["-m", "workers", "network", "--concurrency", str(self._slots), "--name", name]
+        name = f"{self._lane}-{self.stack.count(self._lane)}"
+        command = ["-m", "workers", self._lane, "--concurrency", str(self._slots), "--name", name]
         return psutil.Process(self.stack.run(name, sys.executable, *command).pid)
 
     def ready(self) -> bool:
@@ -62,10 +65,16 @@ class Calls:
         self.db.close()
 
     def submit(self, calls: int) -> None:
-        step = {"key": "a", "tool": "http.get", "arguments": {"url": f"http://127.0.0.1:{self._slow_port}/"}}
+        fetch = {"key": "a", "tool": "http.get", "arguments": {"url": f"http://127.0.0.1:{self._slow_port}/"}}
+        say = {"key": "a", "kind": "answer", "objective": "Say ok."}
+        step = fetch if self._lane == "network" else say
         for first in range(0, calls, MAX_BATCH):
-            runs = [{"agent": "assistant", "plan": {"steps": [step]}}] * min(MAX_BATCH, calls - first)
+            run = {"agent": "assistant", "plan": {"steps": [step]}, **self._more()}
+            runs = [run] * min(MAX_BATCH, calls - first)
             self._http.post("/api/v1/runs/batch", json={"runs": runs}).raise_for_status()
+
+    def _more(self) -> dict[str, str]:
+        return {"model": "openai-chat:slow"} if self._lane == "model" else {}
 
     def unfinished(self) -> int:
         row = self.db.execute("SELECT count(*) FROM runs_run WHERE finished_at IS NULL").fetchone()

@@ -2,6 +2,7 @@
 
 import asyncio
 import difflib
+import json
 import math
 import time
 from collections.abc import Coroutine, Iterable, Mapping
@@ -11,6 +12,7 @@ from uuid import UUID
 
 from agentsys.core import db
 from agentsys.core.errors import ToolChanged, ToolUnknown
+from agentsys.core.hidden import without_secrets
 from agentsys.tools import registry
 from agentsys.tools.context import ToolContext
 from agentsys.tools.mcp import door, endpoint, listing, services
@@ -111,13 +113,16 @@ def spec_of(row: McpTool) -> ToolSpec:
         function=partial(_call, row, effect in ("pure", "idempotent")),
         signature=Matching(schema),
         source="mcp",
+        server=server.name,
+        url=server.url,
+        secrets=endpoint.secrets_of(server),
     )
 
 
 def _call(
     row: McpTool, repeatable: bool, *, arguments: Mapping[str, Any], ctx: ToolContext
 ) -> Coroutine[Any, Any, Any]:
-    reached = endpoint.of(row.server)
+    reached = endpoint.of(row.server, secret=ctx.secret)
     pin = Pin(row.name, row.digest, repeatable, row.described.get("outputSchema"))
     left_s = row.server.timeout_s if math.isinf(ctx.deadline_at) else max(0.1, ctx.deadline_at - time.monotonic())
     return _told(row, door.call(reached, pin, arguments, left_s=left_s))
@@ -136,5 +141,7 @@ async def _told(row: McpTool, call: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _noted(row: McpTool, definition: dict[str, Any] | None) -> str:
+    if definition is not None:  # it may repeat what it was sent
+        definition = json.loads(without_secrets(json.dumps(definition)))
     with db.lent():
         return services.note_change(row, definition)

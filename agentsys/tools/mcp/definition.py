@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 
+from agentsys.accounts.credential_terms import named_in
 from agentsys.core import http_guard
 from agentsys.core.errors import AgentSysError
 from agentsys.core.faults import Fault, fault
@@ -96,9 +97,10 @@ def _header_faults(headers: Any) -> Iterator[Fault]:
         checked_headers(headers)
     except AgentSysError as error:
         yield fault("headers", "bad_value", error.message)
-    for name in headers:
-        if any(word in name.lower() for word in _SECRETS):
-            yield fault(f"headers.{name[:50]}", "secret", "Headers are kept and shown in the clear: no secrets here.")
+    for name, value in headers.items():
+        if any(word in name.lower() for word in _SECRETS) and not named_in(value):
+            message = "Headers are kept and shown in the clear: no secrets here, but ${credential.name} of the vault."
+            yield fault(f"headers.{name[:50]}", "secret", message)
 
 
 def _is_storable(value: Any) -> bool:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from django.conf import settings
 
+from agentsys.accounts.credential_terms import filled, named_in
 from agentsys.core.errors import ToolFailed
 from agentsys.tools.models import McpServer, Transport
 
@@ -25,7 +27,7 @@ class Endpoint:
     name: str
     command: tuple[str, ...] = ()
     url: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
     folder: Path = Path()
     trusted: bool = False
 
@@ -35,14 +37,23 @@ class Endpoint:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True, default=str).encode()).hexdigest()
 
 
-def of(server: McpServer) -> Endpoint:
+def secrets_of(server: McpServer) -> tuple[str, ...]:
+    """The names of the credentials that its headers have places for."""
+    return tuple(sorted(set().union(*(named_in(value) for value in server.headers.values()))))
+
+
+def of(server: McpServer, *, secret: Callable[[str], str]) -> Endpoint:
     """
+    Args:
+        secret: gives the secret of a credential's name, for the headers.
+
     Raises:
         ToolFailed: the operator allows its command no longer.
     """
     key = str(server.pk)
     if server.transport == Transport.HTTP:
-        return Endpoint(key, server.name, url=server.url, headers=dict(server.headers), trusted=server.trusted)
+        headers = {name: filled(value, secret) for name, value in server.headers.items()}
+        return Endpoint(key, server.name, url=server.url, headers=headers, trusted=server.trusted)
     command = commanded(server.command, server.args)
     if command is None:
         raise ToolFailed(f"AGENTSYS_MCP_COMMANDS does not allow the command of {server.name}.", server=server.name)

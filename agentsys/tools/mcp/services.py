@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,11 @@ from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
+from agentsys.accounts import credentials
+from agentsys.accounts.credential_terms import may_go_to
+from agentsys.accounts.credentials import Caller
 from agentsys.accounts.models import User
+from agentsys.core import http
 from agentsys.core.errors import (
     AgentSysError,
     ApprovalChanged,
@@ -20,6 +24,7 @@ from agentsys.core.errors import (
     InvalidTransition,
     NotFound,
 )
+from agentsys.core.sanitize import clean
 from agentsys.tools.mcp import definition, door, endpoint, listing
 from agentsys.tools.mcp.definition import ADDRESS, DEFAULTS, FIELDS
 from agentsys.tools.mcp.door import Listing
@@ -87,13 +92,31 @@ def refresh(server: McpServer) -> McpServer:
     Raises:
         ToolUnavailable, ToolFailed, AddressDenied, ToolOutputTooLarge: it cannot be asked, or lists nothing sensible;
             kept as the server's ``error``, its tools stay as they are.
+        CredentialUnavailable: a secret for its headers is missing, or may not go there; kept the same way.
     """
     try:
-        found = door.tools_of(endpoint.of(server))
+        found = _listed(server)
     except AgentSysError as error:
         McpServer.objects.filter(pk=server.pk).update(error=error.message[:1_000], refreshed_at=Now())
         raise
     return _kept(server, found)
+
+
+def _listed(server: McpServer) -> Listing:
+    """What the server lists, without the secrets that it was sent."""
+    names = endpoint.secrets_of(server)
+    if not names:
+        return door.tools_of(endpoint.of(server, secret=str))
+    granted = credentials.grant(names, Caller(server.workspace_id, server.name, None, server.name))
+    for name, hosts in granted.hosts.items():
+        if not may_go_to(hosts, http.origin(server.url)):
+            raise granted.refuse(name, f"may not go to {server.url[:200]}.")
+    try:
+        found = door.tools_of(endpoint.of(server, secret=granted.secrets.__getitem__))
+    except AgentSysError as error:
+        granted.hidden.error(error, data=clean(error.data))
+        raise
+    return replace(found, tools=tuple(granted.hidden.value(found.tools)))
 
 
 @transaction.atomic
