@@ -49,8 +49,16 @@ def put_agent(
     if status != VersionStatus.PUBLISHED:
         message = "The first version of an agent is published."
         raise InvalidInput(message, errors=[{"path": "status", "code": "bad_value", "message": message}])
-    made = create_agent(workspace_id=workspace_id, slug=slug, name=name, description=description, definition=definition)
-    return made, True
+    try:
+        made = create_agent(
+            workspace_id=workspace_id, slug=slug, name=name, description=description, definition=definition
+        )
+        return made, True
+    except InvalidInput:  # somebody may have put it in this moment
+        raced = Agent.objects.filter(workspace_id=workspace_id, slug=slug).first()
+        if raced is None:
+            raise
+        return _renewed(raced, name, description, definition, status), False
 
 
 @transaction.atomic

@@ -1,6 +1,8 @@
 """Agents by their page: to edit a definition is to make the next version."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from agentsys.accounts.models import Role
 from agentsys.agents.models import Agent, AgentVersion
@@ -171,3 +173,22 @@ def test_the_page_shows_every_version(staff, agent):
 def test_an_agent_is_not_deleted_here(superuser, agent):
     assert superuser.post(f"/admin/agents/agent/{agent.pk}/delete/", post="yes").status_code == 403
     assert Agent.objects.filter(pk=agent.pk).exists()
+
+
+def test_a_page_of_many_versions_costs_no_more_queries(superuser, agent):
+    def queries():
+        with CaptureQueriesContext(connection) as caught:
+            superuser.page(f"/admin/agents/agent/{agent.pk}/change/")
+        return len(caught.captured_queries)
+
+    def more(*numbers):
+        for number in numbers:
+            AgentVersion.objects.create(
+                workspace_id=agent.workspace_id, agent=agent, number=number, instructions=f"{number}"
+            )
+
+    more(2, 3)
+    queries()  # what a first page asks for once
+    few = queries()
+    more(4, 5, 6, 7, 8)
+    assert queries() == few

@@ -141,7 +141,7 @@ MUTANTS = (
     ),
     Mutant(
         "outputs are made storable before the commit",
-        (("agentsys/tools/runner.py", "return clean(output, max_bytes=settings.MAX_OUTPUT_BYTES)", "return output"),),
+        (("agentsys/tools/runner.py", "return self._hidden.value(clean(output, max_bytes=settings.MAX_OUTPUT_BYTES))", "return output"),),
         ("tests/tools/test_runner.py::test_arguments_go_in_and_the_output_comes_out_as_plain_json", "tests/tools/test_runner.py", f"{_RUNS}test_results.py"),
     ),
     # --- Time --------------------------------------------------------------------------------------------------

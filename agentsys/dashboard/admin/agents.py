@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Field, OuterRef, QuerySet, Subquery
+from django.db.models import Field, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -49,6 +49,7 @@ class VersionInline(StackedInline):
     can_delete = False
     per_page = 10
     tab = True
+    _shown: list[AgentVersion] | None = None  # of one request: so long does an inline live
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return True  # the page of its agent has been allowed
@@ -62,14 +63,16 @@ class VersionInline(StackedInline):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[AgentVersion]:
-        """Each with the key of the one before it."""
-        before = AgentVersion.objects.filter(agent=OuterRef("agent"), number__lt=OuterRef("number"))
-        return super().get_queryset(request).annotate(before=Subquery(before.order_by("-number").values("pk")[:1]))
+    def _before(self, version: AgentVersion) -> AgentVersion | None:
+        """The one before it.  One query a page: the first that is asked about is the newest on it."""
+        if self._shown is None:
+            upto = AgentVersion.objects.filter(agent=version.agent_id, number__lte=version.number)
+            self._shown = list(upto.order_by("-number")[: self.per_page + 1])
+        return next((one for one in self._shown if one.number < version.number), None)
 
     @display(description="What it says otherwise than the version before")
     def changed(self, version: AgentVersion) -> SafeString | str:
-        before = AgentVersion.objects.filter(pk=version.before).first()  # type: ignore[attr-defined]
+        before = self._before(version)
         if before is None:
             return "-"
         found = documents.differences(before, version)
