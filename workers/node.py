@@ -8,9 +8,11 @@ file locks that elect are in ``DATA_DIR/locks``.
 No connection is made before a fork: neither the database's nor Redis's may be shared.
 """
 
+import gc
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +32,15 @@ from workers.election import Election
 from workers.events import AttemptEvents
 from workers.lanes import LANES
 from workers.roster import WorkerRow
-from workers.slices import NOTHING_DUE, Slices
+from workers.slices import NOTHING_DUE, Slices, Unbidden
 from workers.upkeep import Heartbeat, Housekeeper, Reliever
 
 logger = logging.getLogger(__name__)
+
+#: Turns at a time that fill places which have become free.
+MAX_REFILLS = 4
+#: New objects, and times of these, and of those, that the collector of cycles waits for; Python has 700, 10, 10.
+COLLECT_AFTER = (50_000, 10, 10)
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,9 @@ class Process:
     def __init__(self, plan: Plan, flag: ending.StopFlag) -> None:
         procs.join(plan.hostname.partition("@")[0])
         self._events = AttemptEvents(plan.hostname)
-        self._afloat = None if plan.prefork else engine.floating(plan.slots)
+        self._afloat = None if plan.prefork else engine.floating(plan.slots, refill=self._refill)
         self.slices = Slices(plan.lane, self._events, flag.is_up, afloat=self._afloat, one_at_a_time=plan.prefork)
+        self._refills = Unbidden(self.slices, min(plan.slots, MAX_REFILLS), name="refill")
         self.row = WorkerRow(plan.lane, pid=plan.main_pid, slots=plan.slots)
         self._housekeeper = Housekeeper(
             self.slices,
@@ -87,10 +95,16 @@ class Process:
         if self._afloat is not None:
             self._afloat.wait_until_empty(settings.DRAIN_S + ending.SPARE_S)
         self._housekeeper.finish()
+        self._refills.close()
         self._stops.close()
         self._reliever.close()
         self._heartbeat.close()
         self._events.close()
+
+    def _refill(self, lanes: Sequence[str]) -> None:
+        """Places are free again.  Where turns of ours hang, another process may have some."""
+        if not self._refills.take():
+            dispatch.ring(lanes)
 
     def _leave(self) -> None:
         if not self.slices.busy:
@@ -190,6 +204,17 @@ def _load(plan: Plan) -> None:
     if plan.lane == "model" and settings.MODEL != client.OFFLINE:
         client.load()
     connections.close_all()
+    _spare_collector()
+
+
+def _spare_collector() -> None:
+    """Have Python's collector of cycles leave alone what is here for good, and look at the rest less often.
+
+    By default it looks through everything each time that a quarter is new: thousands of calls that wait are.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 worker = Node()

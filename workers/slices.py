@@ -1,14 +1,16 @@
 """One turn at a lane: claim and execute for a few seconds, tell Flower and the log of each attempt."""
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import structlog
 from django.conf import settings
-from django.db import Error, close_old_connections, connections
+from django.db import Error, close_old_connections, connection, connections
 
 from agentsys.core import procs
 from agentsys.runs import engine
@@ -98,6 +100,40 @@ class Slices:
     def _count(self, change: int) -> None:
         with self._lock:
             self._busy += change
+
+
+class Unbidden:
+    """Turns that no bell asked for, each on a thread of its own, at most so many at a time."""
+
+    def __init__(self, slices: Slices, most: int, *, name: str) -> None:
+        self._slices = slices
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix=name)
+        self._free = threading.Semaphore(most)
+
+    def take(self) -> bool:
+        """Have one taken soon; False: as many as may are under way, or this process ends."""
+        if not self._free.acquire(blocking=False):  # else turns would pile up behind those that hang
+            return False
+        try:
+            self._threads.submit(self._take)
+        except RuntimeError:  # closed
+            self._free.release()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Wait for those under way."""
+        self._threads.shutdown()
+
+    def _take(self) -> None:
+        try:
+            self._slices.take()
+        except Exception:  # nobody reads this future
+            logger.exception("a turn taken without a bell failed")
+        finally:
+            self._free.release()
+            with contextlib.suppress(Error):
+                connection.close()
 
 
 class SliceLog:

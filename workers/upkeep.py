@@ -1,11 +1,9 @@
 """The threads beside the work: leases are kept, the lane is polled, the database swept."""
 
-import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 from django.db import Error, close_old_connections, connection
@@ -17,7 +15,7 @@ from agentsys.runs import engine, leases
 from agentsys.runs.store.moves import Lost
 from workers.election import Election
 from workers.roster import WorkerRow
-from workers.slices import Slices
+from workers.slices import Slices, Unbidden
 
 logger = logging.getLogger(__name__)
 
@@ -164,9 +162,7 @@ class Housekeeper(Loop):
         super().__init__("housekeeper")
         self._slices, self._row, self._slots = slices, row, slots
         self._polling, self._sweeping, self._is_stopping = polling, sweeping, is_stopping
-        pollers = min(slots, MAX_POLLERS)
-        self._pollers = ThreadPoolExecutor(pollers, thread_name_prefix="poller")
-        self._free_pollers = threading.Semaphore(pollers)
+        self._pollers = Unbidden(slices, min(slots, MAX_POLLERS), name="poller")
         self._sweeper: Sweeper | None = None
         self._lost = lost
         self._rolled_up_at = 0.0
@@ -194,7 +190,7 @@ class Housekeeper(Loop):
     def finish(self) -> None:
         """Wait for the turns that polling has begun."""
         self.close()
-        self._pollers.shutdown()
+        self._pollers.close()
 
     def _resign(self) -> None:
         """This process ends: others poll and sweep from now on."""
@@ -210,18 +206,7 @@ class Housekeeper(Loop):
         due = due_lanes()  # also where no slot is free: each second in contact with PostgreSQL counts
         if self._slices.busy >= self._slots or self._row.lane not in due:
             return
-        if self._free_pollers.acquire(blocking=False):  # else a turn a second would pile up behind those that hang
-            self._pollers.submit(self._take)
-
-    def _take(self) -> None:
-        try:
-            self._slices.take()
-        except Exception:  # nobody reads this future
-            logger.exception("a turn taken without a bell failed")
-        finally:
-            self._free_pollers.release()
-            with contextlib.suppress(Error):
-                connection.close()
+        self._pollers.take()  # where all have one, that is enough
 
     def _sweep(self, sweeper: Sweeper) -> None:
         connection.ensure_connection()  # away: one line in the log, not one a job

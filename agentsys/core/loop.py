@@ -91,7 +91,7 @@ class Waiting(Generic[T]):
 
     def is_over(self, *, within_s: float) -> bool:
         """Wait for its end, but no longer than this."""
-        return bool(futures.wait((self._future,), within_s).done)
+        return self._future.done() or (within_s > 0 and bool(futures.wait((self._future,), within_s).done))
 
     def then(self, call: Callable[[], object]) -> None:
         """Have ``call`` called once it is over, on any thread; it must be quick."""

@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.db import connection
 
@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 
 #: A call that is over by then is not set afloat: its thread goes on with the same run, which costs less.
 PATIENCE_S = 0.005
+#: A call that came back so soon after it was set afloat would have been worth the wait.
+SWIFT_S = 2 * PATIENCE_S
+#: A process whose places are all taken tells the others of a lane's work no more often than this.
+PASS_ON_S = 0.25
 #: A result waits this long for others.
 LINGER_S = 0.005
 MAX_TOGETHER = 64
@@ -31,63 +35,79 @@ Done = tuple[Attempt, Result]
 
 
 class Afloat:
-    """``places`` for the steps of one process; ``record`` writes results down.
+    """``places`` for the steps of one process, of one lane; ``record`` writes results down.
 
-    One thread, from the first call that waits on.
+    A place is taken before a step is claimed for it, so that a process holds no claim that another could do.
+    ``refill(lanes)`` is called when places are free again that somebody has asked for: a bell for them might go to a
+    process that has none.  One thread, from the first call that waits on.
     """
 
-    def __init__(self, places: int, record: Callable[[list[Done]], object]) -> None:
-        self._places, self._record = places, record
+    def __init__(
+        self,
+        places: int,
+        record: Callable[[list[Done]], object],
+        refill: Callable[[Sequence[str]], object] = dispatch.wake,
+    ) -> None:
+        self._places, self._record, self._refill = places, record, refill
         self._changed = threading.Condition()
         self._taken = self._count = 0
         self._owed: set[str] = set()
+        self._passed_on_at = 0.0
         self._landed: queue.SimpleQueue[tuple[Attempt, Waiting]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        #: How long a call is waited for: none that is on the way takes its thread's time while they all are slow.
+        self.patience_s = PATIENCE_S
 
     @property
     def count(self) -> int:
         """How many calls are afloat: under way without a thread, or not yet recorded."""
         return self._count
 
-    def room(self, lane: str) -> int:
-        """How many more steps may begin.  None: ``lane`` is rung as soon as one may."""
-        with self._changed:
-            if self._taken >= self._places:
-                self._owed.add(lane)
-            return self._places - self._taken
+    def enter(self, most: int, lane: str) -> int:
+        """Take up to ``most`` places, ``most`` above 0; how many there were.
 
-    def enter(self) -> None:
-        """Take a place, when there is one; no connection is held meanwhile, for who leaves may need it."""
-        if self._entered():
-            return
-        db.release()
+        None: refilled as soon as one is left, and others are told that ``lane`` has work.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self._places)
-            self._taken += 1
-
-    def _entered(self) -> bool:
-        with self._changed:
-            free = self._taken < self._places
-            self._taken += free
-            return free
+            taken = min(most, self._places - self._taken)
+            self._taken += taken
+            if taken:
+                return taken
+            self._owed.add(lane)
+            now = time.monotonic()
+            is_due = now >= self._passed_on_at + PASS_ON_S
+            self._passed_on_at = now if is_due else self._passed_on_at
+        if is_due:
+            dispatch.wake([lane])
+        return 0
 
     def leave(self, count: int = 1, *, afloat: int = 0) -> None:
         """Give places back, ``afloat`` of them those of calls that have landed."""
+        if not count:
+            return
         with self._changed:
             self._taken -= count
             self._count -= afloat
             owed, self._owed = self._owed, set()
             self._changed.notify_all()
-        dispatch.wake(sorted(owed))
+        if owed:
+            self._refill(sorted(owed))
 
     def take(self, attempt: Attempt, waiting: Waiting) -> None:
         """From here on an attempt is ours, and its place."""
         with self._changed:
-            self._count += 1
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="afloat", daemon=True)
-                self._thread.start()
-        waiting.call.then(lambda: self._landed.put((attempt, waiting)))
+                thread = threading.Thread(target=self._run, name="afloat", daemon=True)
+                thread.start()  # raises where there can be no more of them
+                self._thread = thread
+            self._count += 1
+        begun = time.monotonic()
+        waiting.call.then(lambda: self._land_later(attempt, waiting, begun))
+
+    def _land_later(self, attempt: Attempt, waiting: Waiting, begun: float) -> None:
+        """On any thread."""
+        self.patience_s = PATIENCE_S if time.monotonic() < begun + SWIFT_S else 0.0
+        self._landed.put((attempt, waiting))
 
     def wait_until_empty(self, timeout_s: float) -> bool:
         """Whether all have landed and are recorded within ``timeout_s``."""

@@ -11,7 +11,7 @@ from agentsys.core import db, outage
 from agentsys.core.errors import DatabaseUnavailable, LeaseLost
 
 from . import dispatch, leases
-from .afloat import PATIENCE_S, Afloat
+from .afloat import Afloat
 from .attempts import Attempt, Observer, give_back
 from .handlers import Waiting
 from .leases import Held
@@ -58,9 +58,9 @@ def drain(
     return turn.count
 
 
-def floating(places: int) -> Afloat:
-    """Room for so many steps of a process at a time, with a thread or without."""
-    return Afloat(places, record=_record_in_parts)
+def floating(places: int, *, refill: Callable[[Sequence[str]], object] = dispatch.wake) -> Afloat:
+    """Room for so many steps of a process at a time, with a thread or without; ``refill`` see Afloat."""
+    return Afloat(places, record=_record_in_parts, refill=refill)
 
 
 _turns: set["_Turn"] = set()
@@ -99,7 +99,8 @@ class _Turn:
         self._lock = threading.Lock()  # ``relieve`` is another thread's
         self._todo: deque[Held] = deque()
         self._done: list[_Done] = []
-        self._size, self._slow = 1, 0
+        self._size, self._slow = 1 if afloat is None or afloat.patience_s else complete.MAX_BATCH, 0
+        self._spare = 0  # places that are taken and have no claim yet
         self._recorded_at = self._begun_at = time.monotonic()
         self._dry_until = 0.0
         self.count = 0
@@ -117,6 +118,7 @@ class _Turn:
     def attempt(self, held: Held) -> None:
         """Do a claim, and record what came of it unless it may wait for others."""
         if held.lost or held.cancelled:  # while it waited for its turn
+            self._leave(1)
             _give_back([held])
             return
         attempt = Attempt(held, self._observer)
@@ -136,21 +138,17 @@ class _Turn:
             result = attempt.do()
             assert not isinstance(result, Waiting)  # it was waited for
             return result
-        afloat.enter()
-        if attempt.held.lost or attempt.held.cancelled:  # while it waited for its place
-            afloat.leave()
-            _give_back([attempt.held])
-            return None
         try:
-            result = attempt.do(patience_s=0 if self._todo else PATIENCE_S)
+            result = attempt.do(patience_s=0 if self._todo else afloat.patience_s)
+            if isinstance(result, Waiting):
+                afloat.take(attempt, result)
         except BaseException:
             afloat.leave()
             raise
         if not isinstance(result, Waiting):
             afloat.leave()
             return result
-        afloat.take(attempt, result)  # others like it may be claimed together: we do not keep them waiting
-        self._size = min(2 * self._size, complete.MAX_BATCH)
+        self._size = min(2 * self._size, complete.MAX_BATCH)  # others like it: we do not keep them waiting
         return None
 
     def relieve(self) -> None:
@@ -161,6 +159,7 @@ class _Turn:
             waiting, done = list(self._todo), self._done
             self._todo.clear()
             self._done = []
+        self._leave(len(waiting))
         try:
             _record(done, claim_next=0)
         finally:  # PostgreSQL may be away for long: what is dropped now is not renewed for ever
@@ -174,22 +173,38 @@ class _Turn:
             self._done = []
         for held in waiting:
             leases.drop(held)
+        self._leave(len(waiting))
         _abandon(done)
 
     def _top_up(self) -> None:
-        room, now = self._room(), time.monotonic()
-        if room <= 0 or (self._todo and now < self._dry_until):
+        now = time.monotonic()
+        if self._todo and now < self._dry_until:
             return
-        found = claims.claim_some(self._lane, owner=self._owner, limit=room, alone=not self._todo)
-        if len(found) < room:
-            self._dry_until = now + DRY_S
-        self._hold(found)
+        with self._places() as room:
+            if not room:
+                return
+            found = claims.claim_some(self._lane, owner=self._owner, limit=room, alone=not self._todo)
+            if len(found) < room:
+                self._dry_until = now + DRY_S
+            self._hold(found)
         if found and self._lane == Lane.MODEL:  # it takes its time: let another thread see whether there is more
             dispatch.wake([self._lane])
 
-    def _room(self) -> int:
-        room = self._size - len(self._todo) - len(self._done)
-        return room if self._afloat is None else min(room, self._afloat.room(self._lane) - len(self._todo))
+    @contextmanager
+    def _places(self) -> Iterator[int]:
+        """How many claims may be taken now; what is not held of them afterwards is given back."""
+        room = max(0, self._size - len(self._todo) - len(self._done))
+        if room and self._afloat is not None:
+            room = self._afloat.enter(room, self._lane)
+        self._spare = room
+        try:
+            yield room
+        finally:
+            self._leave(self._spare)
+
+    def _leave(self, places: int) -> None:
+        if self._afloat is not None:
+            self._afloat.leave(places)
 
     def _record_done(self) -> None:
         with self._lock:
@@ -203,11 +218,15 @@ class _Turn:
         quick = self._slow * 4 <= len(done)
         self._size = min(2 * self._size, complete.MAX_BATCH) if quick else 1
         self._slow = 0
-        room = max(0, self._room()) if self._more() else 0
-        self._hold(_record(done, claim_next=room))
+        if not self._more():
+            _record(done, claim_next=0)
+            return
+        with self._places() as room:
+            self._hold(_record(done, claim_next=room))
 
     def _hold(self, taken: list[Claim]) -> None:
         held = [leases.hold(claim) for claim in taken]
+        self._spare -= len(held)
         with self._lock:
             self._todo.extend(held)
 

@@ -11,9 +11,8 @@ from django.db import OperationalError
 from agentsys.core.errors import ToolFailed, ToolUnavailable
 from agentsys.runs import engine, leases, services
 from agentsys.runs.models import Step
-from agentsys.runs.store import moves
+from agentsys.runs.store import claims, moves
 from agentsys.tools import registry, tool
-from tests.support.rows import value
 from tests.support.threads import background, until
 from tests.support.worker import Watcher, statuses
 
@@ -138,7 +137,7 @@ def test_no_more_than_there_are_places_and_the_rest_is_rung_for(submit, server, 
     server.go.set()
     assert room.wait_until_empty(10)
     until(lambda: "network" in rung)
-    assert drain(room=room) == 3
+    until(lambda: (drain(room=room), {statuses(run)["a"] for run in runs} == {"succeeded"})[1])
     assert room.wait_until_empty(10)
     assert [statuses(run) for run in runs] == [{"a": "succeeded"}] * 5
 
@@ -147,7 +146,7 @@ def test_a_step_with_a_thread_has_a_place_too(submit, server, drain):
     room, far = engine.floating(1), submit([step("b", "test.far")])
     slow = submit([step()])
     with background() as start:
-        room.enter()  # as a step of another thread
+        assert room.enter(1, "network") == 1  # as a step of another thread
         drained = start(lambda: drain(room=room))
         assert drained.result() == 0
         room.leave()
@@ -158,15 +157,15 @@ def test_a_step_with_a_thread_has_a_place_too(submit, server, drain):
 
 
 @pytest.mark.parametrize("told", ["lost", "cancelled"])
-def test_a_step_that_is_not_ours_any_more_when_its_place_is_free_is_not_begun(submit, server, drain, told, monkeypatch):
-    room, run = engine.floating(1), submit([step()])
+def test_a_step_that_is_not_ours_any_more_when_its_turn_comes_is_not_begun(submit, server, drain, told, monkeypatch):
+    room, run, hold = engine.floating(1), submit([step()]), leases.hold
 
-    def enter():
-        for held in leases.held():
-            setattr(held, told, True)
+    def told_at_once(claim):
+        held = hold(claim)
+        setattr(held, told, True)
+        return held
 
-    monkeypatch.setattr(room, "enter", enter)
-    monkeypatch.setattr(room, "leave", lambda count=1: None)
+    monkeypatch.setattr(leases, "hold", told_at_once)
     more = iter([False])  # one look, for it is given back and ready again
 
     engine.drain(
@@ -175,6 +174,7 @@ def test_a_step_that_is_not_ours_any_more_when_its_place_is_free_is_not_begun(su
 
     assert (server.asked, drain.watcher.attempts, statuses(run)) == (0, [], {"a": "ready"})
     assert leases.held() == []
+    assert room.enter(2, "network") == 1  # its place is free
 
 
 def test_a_call_that_fails_is_tried_again(submit, server, afloat, drain, worker):
@@ -268,22 +268,52 @@ def test_an_unsafe_call_is_made_once(submit, server, afloat, drain):
     assert (run.status, server.asked) == ("succeeded", 1)
 
 
-def test_who_waits_for_a_place_holds_no_connection():
-    """More threads than there are connections, as a worker has: those who leave a place must get one."""
-    room, held = engine.floating(1), threading.Semaphore(0)
-    room.enter()
+def test_no_more_is_claimed_than_there_are_places_however_many_threads_look(submit, server, drain):
+    runs, room = [submit([step()]) for _ in range(12)], engine.floating(5)
 
-    def enter_and_leave():
-        value("SELECT 1")
-        held.release()
-        room.enter()
-        room.leave()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda _: drain(room=room), range(8)))
 
-    with ThreadPoolExecutor(16) as pool:
-        waiting = [pool.submit(enter_and_leave) for _ in range(16)]
-        for _ in waiting:
-            assert held.acquire(timeout=20)
-        assert value("SELECT 1") == 1
-        room.leave()
-        for one in waiting:
-            one.result(20)
+        assert [statuses(run)["a"] for run in runs].count("running") == 5
+        assert (len(leases.held()), room.count) == (5, 5)
+    server.go.set()
+    assert room.wait_until_empty(10)
+    assert room.enter(6, "network") == 5
+
+
+def test_places_that_are_taken_for_nothing_are_given_back(submit, drain):
+    room, run = engine.floating(4), submit([step("b", "test.far")])
+
+    assert (drain(room=room), statuses(run)) == (1, {"b": "succeeded"})
+    assert drain(room=room) == 0  # nothing is due
+
+    assert room.enter(9, "network") == 4
+
+
+def test_places_are_given_back_where_a_claim_fails(submit, server, drain, monkeypatch):
+    room = engine.floating(4)
+    submit([step()])
+
+    def away(*_args, **_how):
+        raise OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(claims, "claim_some", away)
+    with pytest.raises(OperationalError):
+        drain(room=room)
+
+    assert room.enter(9, "network") == 4
+
+
+def test_who_finds_no_place_has_them_refilled_and_others_told(settings):
+    settings.DISPATCHER = f"{__name__}.ring"
+    refilled = []
+    room = engine.floating(2, refill=refilled.extend)
+    rung.clear()
+    assert room.enter(3, "network") == 2
+
+    assert [room.enter(1, "network") for _ in range(5)] == [0] * 5
+
+    assert rung == ["network"]  # others, once for a while
+    room.leave(2)
+    room.leave(0)
+    assert refilled == ["network"]
