@@ -5,13 +5,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from os import kill
 from typing import Any
 
 import httpx
 
+from agentsys.infrastructure.embedded import scratch
 from agentsys.llm import scripted as model_server
 from agentsys.llm.scripted import ModelServer, Reply
 from tests.support.stack import Up
@@ -96,6 +97,18 @@ class Stack:
     def kill(self, name: str) -> None:
         """kill -9 of a worker's main process; its supervisor starts another."""
         kill(self.up.endpoints["processes"][name], signal.SIGKILL)
+
+
+@contextmanager
+def running(**settings: str) -> Iterator[Stack]:
+    """All processes of an installation with these settings, a scripted model and ten pages."""
+    with scratch() as folder, model_server.serving() as model, serving(Pages()) as pages:
+        own = {"OPENAI_BASE_URL": model.url, "OPENAI_API_KEY": "k", "AGENTSYS_MODEL": "openai-chat:scripted"}
+        own["AGENTSYS_HTTP_ALLOW"] = pages.url.removeprefix("http://")
+        with Up(folder, **own, **settings) as up:
+            made = Stack(up.wait_until_ready(), model, pages)
+            with closing(made.http):
+                yield made
 
 
 def observed(messages: list[dict[str, Any]]) -> list[str]:
