@@ -1,5 +1,7 @@
 """What a provider's failure means to a run, in the catalogue's errors; workers only, as :mod:`providers`."""
 
+from http import HTTPStatus
+
 from pydantic_ai import exceptions, messages
 
 from agentsys.core.errors import (
@@ -33,14 +35,23 @@ _KINDS: tuple[tuple[type[exceptions.AgentRunError], type[AgentSysError]], ...] =
     (exceptions.ContentFilterError, ModelRefused),
     (exceptions.AgentRunError, ModelFailed),
 )
+#: Why an answer ended, in words that the library does not know: of gateways and of servers of open models.
+_ENDS = {
+    **dict.fromkeys(("error", "network_error", "insufficient_system_resource", "timeout"), "error"),
+    **dict.fromkeys(("abort", "aborted", "cancelled", "canceled", "pause_turn"), "error"),
+    **dict.fromkeys(("max_tokens", "model_length", "max_length", "model_context_window_exceeded"), "length"),
+    **dict.fromkeys(("sensitive", "safety", "recitation", "blocklist", "prohibited_content", "spii"), "content_filter"),
+}
 #: Of a refusal's text, in characters.
 MAX_SAID_CHARS = 300
 
 
 def of(prefix: str, name: str, error: exceptions.AgentRunError) -> AgentSysError:
     """``data["cost"]`` is False where the call surely cost nothing."""
-    kind = next(ours for theirs, ours in _KINDS if isinstance(error, theirs))
+    kind = _kind(error)
     model = f"{prefix}:{name}"
+    if kind is ModelUnavailable and _is_unreadable(error):
+        return unreadable(model, error)
     if issubclass(kind, ModelUnavailable):
         return kind(
             f"{model} could not answer now: {_reason(error)}.",
@@ -55,6 +66,23 @@ def of(prefix: str, name: str, error: exceptions.AgentRunError) -> AgentSysError
     )
 
 
+def _kind(error: exceptions.AgentRunError) -> type[AgentSysError]:
+    found = next(ours for theirs, ours in _KINDS if isinstance(error, theirs))
+    if found is not ModelFailed:
+        return found
+    body = getattr(error, "body", None)
+    if isinstance(body, dict) and body.get("code") == "content_filter":
+        return ModelRefused
+    if getattr(error, "status_code", None) == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return ContextOverflow
+    return ModelUnavailable if _is_unreadable(error) else ModelFailed
+
+
+def _is_unreadable(error: exceptions.AgentRunError) -> bool:
+    """The page of a proxy, say, where an answer belongs."""
+    return isinstance(error, exceptions.UnexpectedModelBehavior) or type(error) is exceptions.ModelAPIError
+
+
 def unreadable(model: str, error: Exception) -> ModelUnavailable:
     """Something answered that does not speak the protocol, or not just now."""
     return ModelUnavailable(f"{model} answered with what cannot be read ({type(error).__name__}).", model=model)
@@ -66,18 +94,23 @@ def check_is_whole(model: str, response: messages.ModelResponse, usage: Usage) -
     Raises:
         ModelRefused, AnswerCut, ModelUnavailable: declined, cut, or broken off; ``data["usage"]`` is what it used.
     """
-    data = {"model": model, "usage": usage.as_data()}
-    if response.finish_reason == "content_filter":
+    data, end = {"model": model, "usage": usage.as_data()}, _end(response)
+    if end == "content_filter":
         raise ModelRefused(f"{model} declined to answer{_said(response)}.", **data)
-    if response.finish_reason == "length":
+    if end == "length":
         raise AnswerCut(
             f"{model} was cut off after {usage.output_tokens:,} tokens of an answer."
             " Raise AGENTSYS_MODEL_MAX_TOKENS, or the budget that leaves it no more.",
             **data,
         )
-    unended = response.finish_reason is None and not (response.provider_details or {}).get("finish_reason")
-    if unended or response.finish_reason == "error" or response.state in ("incomplete", "interrupted"):
+    if end == "error" or response.state in ("incomplete", "interrupted"):
         raise ModelUnavailable(f"{model} broke off in the middle of its answer.", **data)
+
+
+def _end(response: messages.ModelResponse) -> str:
+    """Why it ended; without any reason it was broken off."""
+    own = str((response.provider_details or {}).get("finish_reason") or "").lower()
+    return _ENDS.get(own) or response.finish_reason or ("stop" if own else "error")
 
 
 def _said(response: messages.ModelResponse) -> str:

@@ -106,7 +106,9 @@ def _act_output(request: ModelRequest, calls: list[messages.ToolCallPart], text:
 
 def _arguments(call: messages.ToolCallPart) -> Any:
     """The call's arguments; text that is not JSON stays text, for the caller to refuse with its faults."""
-    return _json_or_text(call.args) if isinstance(call.args, str) else (call.args or {})
+    if isinstance(call.args, str) and call.args.strip():
+        return _json_or_text(call.args)
+    return call.args if isinstance(call.args, dict) else {}
 
 
 def _json_or_text(text: str) -> Any:

@@ -42,7 +42,9 @@ def db() -> Iterator[psycopg.Connection]:
 @pytest.fixture(scope="module")
 def stack(db: psycopg.Connection) -> Iterator[Stack]:
     info = db.info
-    with running(DATABASE_URL=f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}") as made:
+    with running(
+        DATABASE_URL=f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
+    ) as made:
         yield made
 
 
@@ -93,7 +95,9 @@ def turns_of(stack: Stack, db: psycopg.Connection, turns: int) -> tuple[int, lis
     agent = f"turns-{turns}"
     planning = {"max_turns": TURNS}
     stack.call("POST", "agents", json={"slug": agent, "name": agent, "mode": "react", "planning": planning})
-    run = stack.ended(stack.call("POST", "runs", json={"agent": agent, "goal": "Count.", "limits": {"steps": 1000}})["id"])
+    run = stack.ended(
+        stack.call("POST", "runs", json={"agent": agent, "goal": "Count.", "limits": {"steps": 1000}})["id"]
+    )
     assert run["status"] == "succeeded", (run["error"], run["usage"])
     row = db.execute(KEPT, {"run": run["id"]}).fetchone()
     assert row is not None
