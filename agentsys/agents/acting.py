@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agentsys.agents import answer, prompts, references
+from agentsys.agents import answer, references
 from agentsys.agents.history import History
 from agentsys.agents.plan_types import PlanStep
 from agentsys.agents.planner import tool_of
 from agentsys.agents.plans import parse_plan
+from agentsys.agents.prompts import Prompts, sections
 from agentsys.core.errors import CallsInvalid, LoopDetected, ModelUnavailable, OutputInvalid, PlanInvalid
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, Usage
@@ -47,7 +48,7 @@ class Task:
 
     objective: str
     tools: Mapping[str, ToolSpec]
-    instructions: str = ""
+    prompts: Prompts = field(default_factory=Prompts)
     outputs: Mapping[str, Any]
     input: Any = None
     files: Sequence[str] = ()
@@ -91,17 +92,17 @@ def decide(
         except (CallsInvalid, OutputInvalid, LoopDetected) as error:
             refused = error
         faults = refused.data.get("errors") or [refused.message]
-        request = replace(first, note=f"{first.note}\n\n{prompts.repair('', response.output, faults)}".strip())
+        request = replace(first, note=f"{first.note}\n\n{task.prompts.repair('', response.output, faults)}".strip())
     raise refused
 
 
 def _request(task: Task) -> ModelRequest:
     earlier, turns = task.history.told()
-    note = "" if task.may_call else prompts.text("act_last")
+    note = "" if task.may_call else task.prompts.text("act_last")
     return ModelRequest(
         purpose="act",
-        system=prompts.system("act", task.instructions),
-        prompt=prompts.sections(
+        system=task.prompts.system("act"),
+        prompt=sections(
             objective=task.objective, input=task.input, files=list(task.files), outputs=dict(task.outputs),
             messages=list(task.messages), earlier="\n".join(earlier),
         ),

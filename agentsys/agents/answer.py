@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from agentsys.agents import prompts
+from agentsys.agents.prompts import Prompts, sections
 from agentsys.core import schemas
 from agentsys.core.errors import InvalidInput, ModelUnavailable, OutputInvalid
 from agentsys.llm import client
@@ -21,7 +21,7 @@ def make_answer(
     *,
     model: str,
     outputs: Mapping[str, Any],
-    instructions: str,
+    prompts: Prompts,
     output_schema: dict[str, Any] | None,
     timeout_s: float,
     messages: Sequence[str] = (),
@@ -40,8 +40,8 @@ def make_answer(
         InvalidInput: ``output_schema`` is no JSON Schema.
         ModelFailed, ModelUnavailable: see ``llm.client.complete``.
     """
-    prompt = prompts.sections(goal=goal, outputs=dict(outputs), messages=list(messages))
-    system = prompts.system("answer", instructions)
+    prompt = sections(goal=goal, outputs=dict(outputs), messages=list(messages))
+    system = prompts.system("answer")
     request = ModelRequest("answer", system, prompt, output_schema=output_schema, context={"outputs": dict(outputs)})
     usage, faults = Usage(), [""]
     until = time.monotonic() + timeout_s

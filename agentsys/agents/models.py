@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models.functions import Now
 
 from agentsys.accounts.models import Workspace
+from agentsys.agents.prompts import CURRENT as PROMPTS
 from agentsys.core.ids import uuid7
 
 
@@ -74,6 +75,9 @@ class AgentVersion(models.Model):
         db_default={},
         blank=True,
         help_text="How runs plan and act: replan_on_failure, max_plans, max_fan_out, max_repeats, max_turns.",
+    )
+    prompts = models.PositiveSmallIntegerField(
+        default=PROMPTS, db_default=1, editable=False, help_text="The edition of agentsys's own prompts."
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 

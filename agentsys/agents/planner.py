@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from agentsys.agents import prompts
 from agentsys.agents.plan_types import NOTHING, Plan, Standing
 from agentsys.agents.plans import parse_plan
 from agentsys.agents.progress import Progress
+from agentsys.agents.prompts import Prompts, sections
 from agentsys.core.errors import GoalNotPlannable, ModelUnavailable, PlanInvalid
 from agentsys.llm import client
 from agentsys.llm.types import ModelRequest, ToolDef, Usage
@@ -50,7 +50,7 @@ def make_plan(
     tools: Mapping[str, ToolSpec],
     input: Any,
     files: Sequence[str],
-    instructions: str,
+    prompts: Prompts,
     max_steps: int,
     timeout_s: float,
     messages: Sequence[str] = (),
@@ -70,11 +70,11 @@ def make_plan(
         PlanInvalid: the model's plans stayed invalid; ``errors`` has the faults of the last one.
         ModelFailed, ModelUnavailable: see ``llm.client.complete``.
     """
-    request = _request(goal, tools=tools, input=input, files=files, instructions=instructions, max_steps=max_steps)
+    request = _request(goal, tools=tools, input=input, files=files, prompts=prompts, max_steps=max_steps)
     if messages:
-        request = replace(request, prompt=f"{request.prompt}\n\n{prompts.sections(messages=list(messages))}")
+        request = replace(request, prompt=f"{request.prompt}\n\n{sections(messages=list(messages))}")
     if progress is not None:
-        request = _anew(request, progress)
+        request = _anew(request, progress, prompts)
     bounds = _Bounds(tools, max_steps, max_fan_out, progress.standing() if progress else NOTHING)
     prompt, usage, faults = request.prompt, Usage(), PlanInvalid()
     until = time.monotonic() + timeout_s
@@ -93,7 +93,7 @@ def make_plan(
 
 
 def _request(
-    goal: str, *, tools: Mapping[str, ToolSpec], input: Any, files: Sequence[str], instructions: str, max_steps: int
+    goal: str, *, tools: Mapping[str, ToolSpec], input: Any, files: Sequence[str], prompts: Prompts, max_steps: int
 ) -> ModelRequest:
     known = tuple(tool_of(spec) for spec in tools.values())
     catalogue = [
@@ -102,20 +102,20 @@ def _request(
     ]
     return ModelRequest(
         purpose="plan",
-        system=prompts.system("plan", instructions),
-        prompt=prompts.sections(tools=catalogue, files=list(files), input=input, goal=goal),
+        system=prompts.system("plan"),
+        prompt=sections(tools=catalogue, files=list(files), input=input, goal=goal),
         tools=known,
         output_schema=PLAN_SCHEMA,
         context={"goal": goal, "input": input, "files": tuple(files), "max_steps": max_steps},
     )
 
 
-def _anew(request: ModelRequest, progress: Progress) -> ModelRequest:
+def _anew(request: ModelRequest, progress: Progress, prompts: Prompts) -> ModelRequest:
     """The same question for a run that is under way."""
     return replace(
         request,
         system=f"{request.system}\n\n{prompts.text('replan')}",
-        prompt=f"{request.prompt}\n\n{prompts.sections(**progress.sections())}",
+        prompt=f"{request.prompt}\n\n{sections(**progress.sections())}",
         context={**request.context, "progress": progress.as_json()},
     )
 

@@ -89,7 +89,7 @@ class VersionOut(serializers.ModelSerializer[AgentVersion]):
 
     class Meta:
         model = AgentVersion
-        fields = ["number", "status", *FIELDS, "created_at"]
+        fields = ["number", "status", *FIELDS, "prompts", "created_at"]
         read_only_fields = fields
 
 

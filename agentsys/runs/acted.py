@@ -16,7 +16,7 @@ from agentsys.tools.registry import ToolSpec
 
 from . import files, loops, recorded
 from .models import Run
-from .pinned import allowed_tools, max_turns
+from .pinned import allowed_tools, max_turns, prompts_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
 from .states import StepStatus
@@ -41,7 +41,7 @@ def task(claim: Claim, run: Run, arguments: Mapping[str, Any]) -> Task:
     return Task(
         objective=rendered(run.pk, claim.objective) or run.goal,
         tools=_tools(run, arguments),
-        instructions=version.instructions,
+        prompts=prompts_of(version),
         outputs=outputs_of(run.pk, [key for key in claim.depends_on if "." not in key]),
         input=run.input,
         files=[entry["name"] for entry in files.listing(run.pk)],

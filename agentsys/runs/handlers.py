@@ -27,7 +27,7 @@ from .delegation import Delegated
 from .leases import Held
 from .metering import Meter
 from .models import Run
-from .pinned import allowed_tools, cache_s, fallbacks_of, max_fan_out, max_steps, model_of
+from .pinned import allowed_tools, cache_s, fallbacks_of, max_fan_out, max_steps, model_of, prompts_of
 from .recorded import RECORDED
 from .rendering import outputs_of, rendered
 from .store import messages, payloads
@@ -168,7 +168,7 @@ def plan(held: Held) -> Outcome:
         input=run.input,
         files=names,
         messages=[one.text for one in told],
-        instructions=version.instructions,
+        prompts=prompts_of(version),
         # What the run's own limit has no room for is kept, see expansion.expand.
         max_steps=max_steps({}) - (len(so_far.taken) if so_far else 0),
         max_fan_out=max_fan_out(version),
@@ -196,7 +196,7 @@ def answering(held: Held) -> Outcome:
         model=model_of(run),
         outputs=outputs,
         messages=told,
-        instructions=run.agent_version.instructions,
+        prompts=prompts_of(run.agent_version),
         output_schema=run.output_schema,
         timeout_s=settings.MODEL_TIMEOUT_S,
         told=_shown(claim),

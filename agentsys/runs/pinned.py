@@ -9,6 +9,7 @@ from django.conf import settings
 
 from agentsys.agents import approvals
 from agentsys.agents.models import AgentVersion
+from agentsys.agents.prompts import Prompts
 from agentsys.tools import registry
 from agentsys.tools.mcp import catalogue
 from agentsys.tools.registry import ToolSpec
@@ -65,6 +66,11 @@ def model_of(run: Run) -> str:
 def fallbacks_of(run: Run) -> list[str]:
     """The models that are asked when that one cannot answer; none where the run itself has named its model."""
     return [] if run.model else list(run.agent_version.fallback_models)
+
+
+def prompts_of(version: AgentVersion) -> Prompts:
+    """What its model is told beside the task."""
+    return Prompts(version.instructions, version.prompts)
 
 
 def cache_s(version: AgentVersion) -> float:

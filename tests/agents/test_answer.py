@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from agentsys.agents.answer import make_answer
+from agentsys.agents.prompts import Prompts
 from agentsys.core.errors import InvalidInput, OutputInvalid
 from agentsys.llm import scripted as model_server
 from agentsys.llm.scripted import ModelServer, serving
@@ -23,7 +24,7 @@ def server(settings: Any) -> Iterator[ModelServer]:
 
 def answer(schema: Any = None, *, model: str = "openai-chat:x", outputs: Any = None) -> Any:
     given = {"count": {"words": 3}} if outputs is None else outputs
-    options: dict[str, Any] = {"instructions": "", "output_schema": schema, "timeout_s": 10}
+    options: dict[str, Any] = {"prompts": Prompts(), "output_schema": schema, "timeout_s": 10}
     return make_answer("How many words?", model=model, outputs=given, **options)
 
 
@@ -80,7 +81,7 @@ def test_a_pattern_that_cannot_be_used_is_refused() -> None:
 
 def test_what_people_have_said_since_is_in_the_prompt(server: ModelServer) -> None:
     server.script = [model_server.text("Trois.")]
-    options: dict[str, Any] = {"instructions": "", "output_schema": None, "timeout_s": 10}
+    options: dict[str, Any] = {"prompts": Prompts(), "output_schema": None, "timeout_s": 10}
 
     make_answer("How many?", model="openai-chat:x", outputs={}, messages=["In French."], **options)
 

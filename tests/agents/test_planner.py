@@ -9,6 +9,7 @@ import pytest
 from agentsys.agents.planner import make_plan
 from agentsys.agents.plans import to_json
 from agentsys.agents.progress import Progress
+from agentsys.agents.prompts import Prompts
 from agentsys.core.errors import GoalNotPlannable, ModelUnauthorized, ModelUnavailable, PlanInvalid
 from agentsys.llm import scripted as model_server
 from agentsys.llm.scripted import ModelServer, serving
@@ -40,7 +41,7 @@ def plan(goal: str = "Count the words in notes.txt", **more: Any) -> tuple[Any, 
         "tools": TOOLS,
         "input": None,
         "files": [],
-        "instructions": "",
+        "prompts": Prompts(),
         "max_steps": 10,
         "timeout_s": 10,
         **more,
@@ -105,7 +106,7 @@ def test_a_models_plan_is_taken_as_a_submitted_one(server: ModelServer) -> None:
 
 def test_the_model_sees_goal_tools_files_input_and_instructions(server: ModelServer) -> None:
     server.script = [model_server.submit(GOOD)]
-    plan(input={"limit": 3}, files=["notes.txt"], instructions="Prefer short plans.")
+    plan(input={"limit": 3}, files=["notes.txt"], prompts=Prompts("Prefer short plans."))
     seen = prompt_of(server)
     for part in ("Count the words in notes.txt", "text.count", "JMESPath", '"limit": 3', "Prefer short plans."):
         assert part in seen
