@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 
 from agentsys.agents.plans import parse_plan
+from agentsys.agents.prompts import Prompts
 from agentsys.core.errors import (
     AgentSysError,
     GoalNotPlannable,
@@ -77,7 +78,7 @@ def test_the_planner_gets_what_the_run_and_its_agent_allow(submit, worker, plann
     worker.finish(submit(goal="do", input={"x": 1}, files={"f": b""}, limits={"steps": 5}))
 
     (one,) = asked
-    assert (set(one["tools"]), one["max_steps"], one["instructions"]) == ({"test.echo"}, 1000, "be brief")
+    assert (set(one["tools"]), one["max_steps"], one["prompts"]) == ({"test.echo"}, 1000, Prompts("be brief"))
     assert (one["files"], one["input"], one["model"]) == (["f"], {"x": 1}, "offline")
 
 
